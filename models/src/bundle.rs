@@ -1,0 +1,357 @@
+//! Model bundles on disk: one uncompressed zip (`.cspm`) or a directory of the same files.
+//!
+//! Nothing is used before its size and SHA-256 match the manifest.
+
+use std::{
+    collections::BTreeMap,
+    format,
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use sha2::{Digest, Sha256};
+use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
+
+use crate::manifest::{FileEntry, Manifest, ManifestError, file};
+
+/// Largest file of a bundle that is read, bytes.
+pub const MAX_FILE: u64 = 512 << 20;
+
+/// A verified model.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// SHA-256 of `manifest.json`; since that lists every other digest, the model's identity.
+    pub digest: [u8; 32],
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+/// Why a bundle is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The file or a part of it cannot be read.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// The bundle, or the file in it.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Not a zip.
+    #[error("{path}: not a model bundle ({reason})", path = .path.display())]
+    NotABundle {
+        /// The bundle.
+        path: PathBuf,
+        /// What the zip reader says.
+        reason: String,
+    },
+    /// A file the manifest lists is absent.
+    #[error("{path}: {name} is missing", path = .path.display())]
+    Missing {
+        /// The bundle.
+        path: PathBuf,
+        /// The absent file.
+        name: String,
+    },
+    /// A file is not the one the manifest describes.
+    #[error("{path}: {name} is not the file the manifest describes ({what} differs): the bundle is damaged or was altered", path = .path.display())]
+    Altered {
+        /// The bundle.
+        path: PathBuf,
+        /// The file.
+        name: String,
+        /// `size` or `SHA-256`.
+        what: &'static str,
+    },
+    /// A file larger than [`MAX_FILE`].
+    #[error("{path}: {name} is larger than {MAX_FILE} bytes", path = .path.display())]
+    TooLarge {
+        /// The bundle.
+        path: PathBuf,
+        /// The file.
+        name: String,
+    },
+    /// `manifest.json` does not parse.
+    #[error("{path}: manifest.json: {source}", path = .path.display())]
+    Json {
+        /// The bundle.
+        path: PathBuf,
+        /// Line, column and field.
+        source: serde_json::Error,
+    },
+    /// `manifest.json` parses and cannot be used.
+    #[error("{path}: manifest.json: {source}", path = .path.display())]
+    Manifest {
+        /// The bundle.
+        path: PathBuf,
+        /// The field.
+        source: ManifestError,
+    },
+}
+
+impl Bundle {
+    /// Puts a bundle together: fills in the manifest's file list.
+    ///
+    /// # Errors
+    /// A manifest that [`Manifest::validate`] refuses, named after `bundle`.
+    pub fn assemble(mut manifest: Manifest, files: BTreeMap<String, Vec<u8>>) -> Result<Self, ManifestError> {
+        manifest.files = files
+            .iter()
+            .map(|(name, bytes)| {
+                (name.clone(), FileEntry { size: bytes.len() as u64, sha256: sha256_hex(bytes) })
+            })
+            .collect();
+        manifest.validate()?;
+        let digest = Sha256::digest(manifest_json(&manifest)).into();
+        Ok(Self { manifest, digest, files })
+    }
+
+    /// Reads and verifies a bundle, a `.cspm` file or a directory.
+    ///
+    /// # Errors
+    /// [`BundleError`] names the file at fault.
+    pub fn open(path: &Path) -> Result<Self, BundleError> {
+        let mut source = Source::open(path)?;
+        let json = source.read(file::MANIFEST, MAX_FILE)?;
+        // The schema first: a newer manifest need not fit our struct.
+        #[derive(serde::Deserialize)]
+        struct Schema {
+            schema: u32,
+        }
+        let json_error = |source| BundleError::Json { path: path.into(), source };
+        let Schema { schema } = serde_json::from_slice(&json).map_err(json_error)?;
+        let refuse = |source| BundleError::Manifest { path: path.into(), source };
+        if schema > crate::manifest::MANIFEST_SCHEMA {
+            return Err(refuse(ManifestError::NewerSchema { found: schema }));
+        }
+        let manifest: Manifest = serde_json::from_slice(&json).map_err(json_error)?;
+        manifest.validate().map_err(refuse)?;
+        let mut files = BTreeMap::new();
+        for (name, entry) in &manifest.files {
+            let altered = |what| BundleError::Altered { path: path.into(), name: name.clone(), what };
+            if entry.size > MAX_FILE {
+                return Err(BundleError::TooLarge { path: path.into(), name: name.clone() });
+            }
+            let bytes = source.read(name, entry.size)?;
+            if bytes.len() as u64 != entry.size {
+                return Err(altered("size"));
+            }
+            if sha256_hex(&bytes) != entry.sha256 {
+                return Err(altered("SHA-256"));
+            }
+            files.insert(name.clone(), bytes);
+        }
+        Ok(Self { manifest, digest: Sha256::digest(&json).into(), files })
+    }
+
+    /// The content of a file the manifest lists.
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        self.files.get(name).map(Vec::as_slice)
+    }
+
+    /// Writes a `.cspm`: to a temporary beside it, synced, then renamed. The same model gives the same bytes.
+    ///
+    /// # Errors
+    /// The system's reason; `path` is then as it was.
+    pub fn write(&self, path: &Path) -> Result<(), BundleError> {
+        let io = |source| BundleError::Io { path: path.into(), source };
+        write_atomically(path, |out| {
+            let mut zip = ZipWriter::new(out);
+            let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+            let manifest = (file::MANIFEST, manifest_json(&self.manifest));
+            let files = self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+            for (name, bytes) in [(manifest.0, manifest.1.as_slice())].into_iter().chain(files) {
+                zip.start_file(name, options).map_err(io::Error::other)?;
+                zip.write_all(bytes)?;
+            }
+            zip.finish().map_err(io::Error::other)?;
+            Ok(())
+        })
+        .map_err(io)
+    }
+}
+
+/// Creates or replaces a file so that a crash leaves the old one or the new one, never a part:
+/// `fill` writes to a temporary beside it, which is synced and renamed over `path`.
+///
+/// # Errors
+/// The system's reason, or that of `fill`; the temporary is removed and `path` is as it was.
+pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("not a file name"))?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = parent.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+    let write = || {
+        let mut out = File::create(&temporary)?;
+        fill(&mut out)?;
+        out.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(parent)?.sync_all()
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
+}
+
+fn manifest_json(manifest: &Manifest) -> Vec<u8> {
+    let mut json = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data with string keys");
+    json.push(b'\n');
+    json
+}
+
+/// SHA-256 as lower-case hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Bytes as lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The two shapes a bundle has on disk.
+enum Source {
+    Directory(PathBuf),
+    Zip(PathBuf, ZipArchive<File>),
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self, BundleError> {
+        let io = |source| BundleError::Io { path: path.into(), source };
+        if fs::metadata(path).map_err(io)?.is_dir() {
+            return Ok(Self::Directory(path.into()));
+        }
+        let archive = ZipArchive::new(File::open(path).map_err(io)?)
+            .map_err(|e| BundleError::NotABundle { path: path.into(), reason: e.to_string() })?;
+        Ok(Self::Zip(path.into(), archive))
+    }
+
+    /// A file's bytes, at most one more than `limit` so that a longer one is noticed.
+    fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, BundleError> {
+        let missing = |path: &Path| BundleError::Missing { path: path.into(), name: name.into() };
+        let mut bytes = Vec::new();
+        let (path, read) = match self {
+            Self::Directory(dir) => {
+                let path = dir.join(name);
+                let file = File::open(&path).map_err(|source| match source.kind() {
+                    io::ErrorKind::NotFound => missing(dir),
+                    _ => BundleError::Io { path: path.clone(), source },
+                })?;
+                (path, file.take(limit + 1).read_to_end(&mut bytes))
+            }
+            Self::Zip(path, archive) => {
+                let file = archive.by_name(name).map_err(|error| match error {
+                    zip::result::ZipError::FileNotFound => missing(path),
+                    other => BundleError::NotABundle { path: path.clone(), reason: other.to_string() },
+                })?;
+                (path.join(name), file.take(limit + 1).read_to_end(&mut bytes))
+            }
+        };
+        read.map_err(|source| BundleError::Io { path, source })?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fusion::{Fusion, Thresholds},
+        labels::{Label, Labels},
+        manifest::{ImageInput, MANIFEST_SCHEMA, ModelProvenance, NumberFormat},
+    };
+    use std::vec;
+
+    fn sample() -> Bundle {
+        let manifest = Manifest {
+            schema: MANIFEST_SCHEMA,
+            name: "sample".into(),
+            input: ImageInput { width: 64, height: 64, mean: [0.5; 3], std: [0.5; 3] },
+            image_format: NumberFormat::F32,
+            encoder: None,
+            labels: Labels(vec![Label::new("a"), Label::new("b")]),
+            fusion: Fusion::default(),
+            thresholds: Thresholds::default(),
+            quantization: None,
+            provenance: ModelProvenance::default(),
+            licences: vec![],
+            files: BTreeMap::new(),
+        };
+        let files = BTreeMap::from([
+            (file::IMAGE.to_string(), vec![42; 1000]),
+            (file::MODEL_CARD.to_string(), b"card".to_vec()),
+        ]);
+        Bundle::assemble(manifest, files).unwrap()
+    }
+
+    #[test]
+    fn round_trips_byte_for_byte() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one.cspm"), dir.path().join("two.cspm"));
+        sample().write(&one).unwrap();
+        let read = Bundle::open(&one).unwrap();
+        assert_eq!(read.manifest, sample().manifest);
+        assert_eq!(read.digest, sample().digest);
+        assert_eq!(read.file(file::IMAGE).unwrap(), [42; 1000]);
+        read.write(&two).unwrap();
+        assert_eq!(fs::read(&one).unwrap(), fs::read(&two).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary is left");
+    }
+
+    #[test]
+    fn a_changed_byte_anywhere_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.cspm");
+        sample().write(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(8).position(|w| w == [42; 8]).unwrap();
+        for change in [at, at + 500] {
+            let mut damaged = bytes.clone();
+            damaged[change] ^= 1;
+            fs::write(&path, damaged).unwrap();
+            assert!(Bundle::open(&path).is_err());
+        }
+        for cut in (0..bytes.len()).step_by(97) {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            assert!(Bundle::open(&path).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn names_the_file_at_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = sample();
+        fs::write(dir.path().join(file::MANIFEST), manifest_json(&bundle.manifest)).unwrap();
+        fs::write(dir.path().join(file::MODEL_CARD), b"card").unwrap();
+        let error = Bundle::open(dir.path()).unwrap_err();
+        assert!(matches!(&error, BundleError::Missing { name, .. } if name == file::IMAGE), "{error}");
+        fs::write(dir.path().join(file::IMAGE), [42; 999]).unwrap();
+        assert!(matches!(Bundle::open(dir.path()), Err(BundleError::Altered { what: "size", .. })));
+        fs::write(dir.path().join(file::IMAGE), [41; 1000]).unwrap();
+        assert!(matches!(Bundle::open(dir.path()), Err(BundleError::Altered { what: "SHA-256", .. })));
+        fs::write(dir.path().join(file::IMAGE), [42; 1000]).unwrap();
+        assert!(Bundle::open(dir.path()).is_ok());
+        fs::write(dir.path().join(file::MANIFEST), br#"{"schema": 99, "future": true}"#).unwrap();
+        let error = Bundle::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("schema is 99"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, "old").unwrap();
+        assert!(
+            write_atomically(&path, |out| {
+                out.write_all(b"half")?;
+                Err(io::Error::other("full"))
+            })
+            .is_err()
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

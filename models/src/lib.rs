@@ -1,0 +1,38 @@
+//! What a CSP model *is*, shared by the host that makes it and the device that runs it.
+//!
+//! | module | holds | needs |
+//! |---|---|---|
+//! | [`place`] | validated coordinates and where they came from | core |
+//! | [`encoder`] | position features of a place, in f64 | core |
+//! | [`time`] | timestamps that say which clock they are from | core |
+//! | [`labels`] | classes and their taxonomy | alloc |
+//! | [`fusion`] | `P(y|image) · P(y|place)` and the decision made on it | alloc |
+//! | [`record`] | what a trap writes down, and its framing on disk | alloc |
+//! | [`manifest`] | what a model bundle says about itself | alloc |
+//! | `bundle` | reading and writing bundles, every digest checked | `std` |
+//! | `picture` | decoding, orienting, resizing photographs | `picture` |
+//! | `nn` | the networks, as burn modules | `burn` |
+//!
+//! Without features the crate is `no_std` (with `alloc`): the same code computes position
+//! features, fuses and frames records on a microcontroller, on the board and on the host.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+pub mod encoder;
+pub mod fusion;
+pub mod labels;
+pub mod manifest;
+pub mod place;
+pub mod record;
+pub mod time;
+
+#[cfg(feature = "std")]
+pub mod bundle;
+#[cfg(feature = "burn")]
+pub mod nn;
+#[cfg(feature = "picture")]
+pub mod picture;

@@ -1,0 +1,94 @@
+//! Timestamps that say which clock they are from.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The clock a timestamp was read from, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeSource {
+    /// UTC from the receiver.
+    Gps,
+    /// The system clock (battery-backed or network-set): right as far as the board knows.
+    Rtc,
+    /// Milliseconds since the board started: no calendar at all.
+    SinceBoot,
+}
+
+/// A moment in milliseconds: since 1970-01-01T00:00:00Z, or since boot for [`TimeSource::SinceBoot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timestamp {
+    /// Milliseconds since the epoch of `source`.
+    pub millis: i64,
+    /// The clock it was read from.
+    pub source: TimeSource,
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.source == TimeSource::SinceBoot {
+            return write!(f, "boot+{}.{:03}s", self.millis / 1000, self.millis.rem_euclid(1000));
+        }
+        let (days, ms) = (self.millis.div_euclid(86_400_000), self.millis.rem_euclid(86_400_000));
+        let (year, month, day) = civil_from_days(days);
+        let (s, ms) = (ms / 1000, ms % 1000);
+        write!(f, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{ms:03}Z", s / 3600, s / 60 % 60, s % 60)
+    }
+}
+
+/// Gregorian (year, month, day) of a day number counted from 1970-01-01.
+pub fn civil_from_days(days: i64) -> (i64, u8, u8) {
+    // Eras of 400 years starting on 1 March, so the leap day is the last of a year.
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let day_of_era = z.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = (day_of_year - (153 * shifted + 2) / 5 + 1) as u8;
+    let month = (if shifted < 10 { shifted + 3 } else { shifted - 9 }) as u8;
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// Day number from 1970-01-01 of a Gregorian date, `None` when there is no such day.
+pub fn days_from_civil(year: i64, month: u8, day: u8) -> Option<i64> {
+    if !(1..=12).contains(&month) || day == 0 || !(-32_768..=32_767).contains(&year) {
+        return None;
+    }
+    let y = year - i64::from(month <= 2);
+    let era = y.div_euclid(400);
+    let year_of_era = y.rem_euclid(400);
+    let shifted = i64::from(if month > 2 { month - 3 } else { month + 9 });
+    let day_of_year = (153 * shifted + 2) / 5 + i64::from(day) - 1;
+    let days =
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    (civil_from_days(days) == (year, month, day)).then_some(days)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn prints_iso_8601() {
+        let at = |millis, source| Timestamp { millis, source }.to_string();
+        assert_eq!(at(0, TimeSource::Gps), "1970-01-01T00:00:00.000Z");
+        assert_eq!(at(951_782_400_000, TimeSource::Rtc), "2000-02-29T00:00:00.000Z");
+        assert_eq!(at(1_795_422_600_123, TimeSource::Gps), "2026-11-23T08:30:00.123Z");
+        assert_eq!(at(-1, TimeSource::Gps), "1969-12-31T23:59:59.999Z");
+        assert_eq!(at(61_005, TimeSource::SinceBoot), "boot+61.005s");
+    }
+
+    #[test]
+    fn calendar_round_trips() {
+        for days in -1_000_000..1_000_000 {
+            let (y, m, d) = civil_from_days(days);
+            assert_eq!(days_from_civil(y, m, d), Some(days));
+        }
+        assert_eq!(days_from_civil(2023, 2, 29), None);
+        assert_eq!(days_from_civil(2023, 4, 31), None);
+        assert_eq!(days_from_civil(2023, 13, 1), None);
+    }
+}
