@@ -1,1 +1,5 @@
 //! How a model is made and reviewed.
+#![forbid(unsafe_code)]
+
+pub mod data;
+pub mod sample;

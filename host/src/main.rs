@@ -1,1 +1,7 @@
-fn main() {}
+//! `csp-host`: how a model is made and reviewed.
+
+mod cli;
+
+fn main() -> anyhow::Result<()> {
+    cli::main()
+}
