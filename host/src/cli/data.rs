@@ -2,15 +2,20 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use csp_host::data::{Format, Options, check};
-use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Context;
+use super::{Context, print_json};
+use crate::{
+    data::{self, Dataset, Format, Options, check},
+    progress::{Progress, Voice},
+};
 
 /// Look at a data set before training on it.
 #[derive(Debug, Args)]
@@ -50,27 +55,43 @@ pub struct CheckArgs {
     /// Do not decode the photographs: quicker, and truncated and identical files stay unnoticed
     #[arg(long)]
     no_images: bool,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `csp-host data …`.
 ///
 /// # Errors
 /// The data set has errors; the report was printed.
-pub fn run(args: DataArgs, context: &Context) -> anyhow::Result<()> {
-    match args.command {
+pub fn run(args: &DataArgs, context: &Context) -> anyhow::Result<()> {
+    match &args.command {
         DataCommand::Check(args) => check(args, context),
     }
 }
 
-fn check(args: CheckArgs, context: &Context) -> anyhow::Result<()> {
-    let options = Options { format: args.format, locations: args.locations };
-    let quiet = context.quiet;
+fn check(args: &CheckArgs, context: &Context) -> anyhow::Result<()> {
+    let options = Options { format: args.format, locations: args.locations.clone() };
     let report = check::check(&args.path, &options, !args.no_images, |photographs| {
-        let progress = Progress::new(photographs, quiet);
-        move || progress.advance()
+        let total = photographs as u64;
+        let progress = Mutex::new(Some(Progress::new(context.voice, "decode", 0, total)));
+        let done = AtomicU64::new(0);
+        // called from every decoding thread
+        move || {
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            let Ok(mut progress) = progress.lock() else { return };
+            if let Some(progress) = progress.as_mut() {
+                progress.at(done, String::new);
+            }
+            if done == total
+                && let Some(progress) = progress.take()
+            {
+                progress.done(&format!("{total} photographs"));
+            }
+        }
     });
-    if context.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+    if args.json {
+        print_json(&report)?;
     } else {
         print!("{report}");
     }
@@ -80,35 +101,32 @@ fn check(args: CheckArgs, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A bar on a terminal, a line every tenth otherwise; both on stderr.
-struct Progress {
-    bar: ProgressBar,
-    total: usize,
-    done: AtomicUsize,
-    plain: bool,
+/// A data set on the command line of a verb that works on one.
+#[derive(Clone, Debug, Args)]
+pub struct DataSource {
+    /// Photographs with places: a CSV or TSV, a folder, or a COCO Camera Traps JSON.
+    #[arg(long, value_name = "TABLE")]
+    pub data: PathBuf,
+    /// Read it as this format instead of recognising it.
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// Table or JSON with the places of a COCO Camera Traps JSON's locations.
+    #[arg(long, value_name = "FILE")]
+    pub locations: Option<PathBuf>,
 }
 
-impl Progress {
-    fn new(total: usize, quiet: bool) -> Self {
-        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(total as u64) };
-        let template = "decoding {wide_bar} {pos}/{len} {eta}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+impl DataSource {
+    /// Opens it; how it was understood and its warnings go to stderr.
+    ///
+    /// # Errors
+    /// Anything that would spoil training or a figure unnoticed.
+    pub fn open(&self, voice: Voice) -> anyhow::Result<Dataset> {
+        let options = Options { format: self.format, locations: self.locations.clone() };
+        let opened = data::open_with(&self.data, &options)?;
+        voice.say(&format!("{}: {}, {} rows", self.data.display(), opened.format, opened.dataset.rows.len()));
+        for problem in opened.problems.iter() {
+            voice.say(&format!("warning: {problem}"));
         }
-        // indicatif hides itself where stderr is no terminal
-        let plain = bar.is_hidden() && !quiet && total > 0;
-        Self { bar, total, done: AtomicUsize::new(0), plain }
-    }
-
-    fn advance(&self) {
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
-        self.bar.inc(1);
-        let tenths = |n: usize| n * 10 / self.total.max(1);
-        if self.plain && tenths(done) > tenths(done - 1) {
-            eprintln!("decoding photographs: {done} of {}", self.total);
-        }
-        if done == self.total {
-            self.bar.finish_and_clear();
-        }
+        Ok(opened.dataset)
     }
 }

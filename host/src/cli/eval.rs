@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Context, open_bundle, print_json};
+use super::{Context, data::DataSource, open_bundle, print_json};
 use crate::{
     data::Split,
     evaluation::{self, Accuracy, EnginePredictor, Evaluation, Predictor, RunPredictor},
@@ -22,9 +22,8 @@ use crate::{
 pub struct EvalArgs {
     /// A run directory of `csp-host train`, or a bundle of `csp-host export`.
     pub model: PathBuf,
-    /// Labelled photographs: a table, a folder, or a COCO Camera Traps JSON.
-    #[arg(long, value_name = "TABLE")]
-    pub data: PathBuf,
+    #[command(flatten)]
+    pub source: DataSource,
     /// Only the rows of this split.
     #[arg(long, value_enum)]
     pub split: Option<Split>,
@@ -38,7 +37,7 @@ pub struct EvalArgs {
 /// # Errors
 /// Anything that keeps the figures from being right.
 pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
-    let data = super::data::open(&args.data, context)?;
+    let data = args.source.open(context.voice)?;
     let model = open_model(&args.model)?;
     let rows = evaluation::labelled(&data, args.split, model.labels())?;
     let scored = evaluation::score(model.as_ref(), &rows, context.voice)?;
@@ -56,7 +55,7 @@ pub(crate) fn open_model(path: &std::path::Path) -> Result<Box<dyn Predictor>> {
     Ok(Box::new(EnginePredictor::new(open_bundle(path)?)?))
 }
 
-fn print(evaluation: &Evaluation) -> Result<()> {
+pub(crate) fn print(evaluation: &Evaluation) -> Result<()> {
     let line = |name: &str, accuracy: &Accuracy| {
         println!(
             "{name:<22} {:>6.1} %  {:>6.1} %  {:>7}",

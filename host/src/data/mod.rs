@@ -45,7 +45,7 @@ use problem::{Kind, Problems, Severity};
 pub const MAX_INDEX_FILE: u64 = 4 << 30;
 
 /// Which part of a data set a row belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// For training.

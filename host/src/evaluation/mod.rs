@@ -2,6 +2,7 @@
 
 mod metrics;
 mod predictor;
+pub mod sweep;
 
 use csp_models::{fusion, labels::{ClassId, Labels}, picture, place::Place};
 use rayon::prelude::*;
