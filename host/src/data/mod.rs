@@ -236,9 +236,13 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
     if options.locations.is_some() && format != Format::CocoCameraTraps {
         notes.push("the location table is not used: this format has its own places".into());
     }
-    if drafts.is_empty() {
+    // rows that were dropped for an error are reported as that
+    if drafts.is_empty() && problems.total(Severity::Error) == 0 {
         problems.add(Kind::NoRows, || path.display().to_string());
     }
     let dataset = rows::settle(path, drafts, &mut problems);
     Ok(Opened { dataset, format, notes, problems })
 }
+
+#[cfg(test)]
+mod tests;
