@@ -131,6 +131,14 @@ fn an_open_quote_cannot_swallow_rows() {
 }
 
 #[test]
+fn lines_are_those_an_editor_shows() {
+    let dir = photographs();
+    let path = write(&dir, "t.csv", "lat,lon,note\r\n\r\n1,2,\"two\r\nlines\"\r\n\r\nx,1,\r\n1,y,");
+    let error = open(&path, None).unwrap_err().to_string();
+    assert!(error.contains("line 6, column \"lat\": \"x\"") && error.contains("line 7"), "{error}");
+}
+
+#[test]
 fn outlines_that_no_table_has() {
     let dir = photographs();
     for (content, says) in [
