@@ -48,7 +48,7 @@ pub(crate) fn read(path: &Path) -> Facts {
 fn open(path: &Path) -> Result<Exif, Error> {
     let file = File::open(path)?;
     if file.metadata()?.len() > picture::MAX_FILE {
-        return Ok(Reader::new().read_raw(Vec::new())?);
+        return Err(Error::NotFound("beyond the size that is read")); // the decoder says so
     }
     Reader::new().read_from_container(&mut BufReader::new(file))
 }

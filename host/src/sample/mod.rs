@@ -272,12 +272,12 @@ mod tests {
             };
             (0..12).map(of).sum::<f64>() / 12.0
         };
-        for a in 0..SPECIES.len() {
+        for (a, name) in SPECIES.iter().enumerate() {
             let twin = difference(a, a ^ 1);
-            assert!(twin > 0.05, "{} and its twin are not the same: {twin}", SPECIES[a]);
+            assert!(twin > 0.05, "{name} and its twin are not the same: {twin}");
             for b in (0..SPECIES.len()).filter(|b| b / 2 != a / 2) {
                 let stranger = difference(a, b);
-                assert!(stranger > 3.0 * twin, "{} {}: {stranger} {twin}", SPECIES[a], SPECIES[b]);
+                assert!(stranger > 3.0 * twin, "{name} {}: {stranger} {twin}", SPECIES[b]);
             }
         }
     }
