@@ -96,7 +96,7 @@ fn check(args: &CheckArgs, context: &Context) -> anyhow::Result<()> {
         print!("{report}");
     }
     if report.errors > 0 {
-        bail!("{}: {} errors", args.path.display(), report.errors);
+        bail!("{}: {}", args.path.display(), check::plural(report.errors, "error"));
     }
     Ok(())
 }

@@ -56,6 +56,8 @@ pub struct Report {
     pub warnings: usize,
     /// What is wrong, errors first.
     pub problems: Vec<Problem>,
+    /// True when every place would also be one with latitude and longitude exchanged: only a look at the map tells.
+    pub could_be_swapped: bool,
     /// The map, drawn.
     #[serde(skip)]
     map: String,
@@ -126,6 +128,7 @@ fn summarise(opened: Opened, images: Option<ImageReport>) -> Report {
         errors: problems.total(Severity::Error),
         warnings: problems.total(Severity::Warning),
         problems: problems.iter().cloned().collect(),
+        could_be_swapped: !places.is_empty() && places.iter().all(|place| place.lon().abs() <= 90.0),
         map: bounds.map_or(String::new(), |bounds| text_map::draw(&places, &bounds)),
     }
 }
@@ -151,6 +154,7 @@ fn unusable(path: &Path, error: &DataError) -> Report {
         errors: 1,
         warnings: 0,
         problems: problems.iter().cloned().collect(),
+        could_be_swapped: false,
         map: String::new(),
     }
 }
@@ -185,7 +189,13 @@ impl fmt::Display for Report {
             writeln!(f, "          {note}")?;
         }
         writeln!(f, "sha256    {}", self.sha256)?;
-        let splits = self.splits.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ");
+        let splits = self
+            .splits
+            .iter()
+            .filter(|_| self.splits.keys().any(|name| name != "none"))
+            .map(|(name, n)| format!("{name} {n}"))
+            .collect::<Vec<_>>()
+            .join(", ");
         writeln!(
             f,
             "rows      {}{}",
@@ -219,6 +229,12 @@ impl fmt::Display for Report {
                 degrees(east, 'E', 'W'),
             )?;
             write!(f, "{}", self.map)?;
+            if self.could_be_swapped {
+                writeln!(
+                    f,
+                    "          Is this the right part of the world? No longitude exceeds 90, so exchanged columns would not show otherwise."
+                )?;
+            }
         }
         self.write_problems(f)
     }
@@ -226,7 +242,9 @@ impl fmt::Display for Report {
 
 impl Report {
     fn write_images(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(images) = &self.images else { return Ok(()) };
+        let Some(images) = self.images.as_ref().filter(|images| images.photographs > 0) else {
+            return Ok(());
+        };
         let sizes =
             images.sizes.iter().map(|(size, n)| format!("{size} ({n})")).collect::<Vec<_>>().join(", ");
         writeln!(
@@ -273,8 +291,13 @@ impl Report {
             return writeln!(f, "\nno problems found");
         }
         for problem in &self.problems {
-            writeln!(f, "{problem}")?;
+            write!(f, "{problem}")?;
         }
-        writeln!(f, "\n{} errors, {} warnings", self.errors, self.warnings)
+        writeln!(f, "\n{}, {}", plural(self.errors, "error"), plural(self.warnings, "warning"))
     }
+}
+
+/// `1 error`, `2 errors`.
+pub fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

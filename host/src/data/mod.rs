@@ -9,6 +9,7 @@
 //! | `table`, `columns`, `coordinates`, `dates` | CSV and TSV, as people write them |
 //! | `folder`, `exif_place` | a folder of photographs with GPS |
 //! | `coco`, `locations` | COCO Camera Traps JSON with coordinates from a second file |
+//! | `swapped` | rows whose latitude and longitude may be exchanged though both are in range |
 //! | `rows` | from drafts of any format to rows: classes numbered, duplicates settled, digest taken |
 
 mod check_images;
@@ -21,6 +22,7 @@ mod folder;
 mod locations;
 mod recognise;
 mod rows;
+mod swapped;
 mod table;
 mod text_map;
 
@@ -176,7 +178,7 @@ pub enum DataError {
         reason: String,
     },
     /// Rows that would spoil training unnoticed.
-    #[error("{path}: refused, since this would spoil training:{summary}\n`csp-host data check` on it lists everything", path = .path.display())]
+    #[error("{path}: refused, since this would spoil training:\n{summary}`csp-host data check` on it lists everything", path = .path.display())]
     Refused {
         /// The data set.
         path: PathBuf,
@@ -236,9 +238,13 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
     if options.locations.is_some() && format != Format::CocoCameraTraps {
         notes.push("the location table is not used: this format has its own places".into());
     }
-    if drafts.is_empty() {
+    // rows that were dropped for an error are reported as that
+    if drafts.is_empty() && problems.total(Severity::Error) == 0 {
         problems.add(Kind::NoRows, || path.display().to_string());
     }
     let dataset = rows::settle(path, drafts, &mut problems);
     Ok(Opened { dataset, format, notes, problems })
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,7 @@ macro_rules! kinds {
 
 kinds! {
     /// The file cannot be understood at all.
-    Unusable Error "the data set cannot be read" => "see the message",
+    Unusable Error "the data set cannot be read" => "",
     /// Nothing in it.
     NoRows Error "no rows" => "check that this is the right file or folder",
     /// A row with more or fewer fields than the header.
@@ -131,6 +131,9 @@ kinds! {
         => "nothing to do: one photograph has one class here",
     /// Images marked corrupt by the source.
     MarkedCorrupt Warning "images marked corrupt by the source; these are left out" => "nothing to do",
+    /// Places outside the region of the rest that would lie in its midst if exchanged.
+    MaybeSwapped Warning "places far from all others, and amid them when latitude and longitude are exchanged"
+        => "look at these rows: the columns may be exchanged there",
     /// Every row at one place.
     OnePlace Warning "every row is at the same place" => "place cannot tell classes apart here",
     /// Places without decimals.
@@ -213,7 +216,8 @@ impl fmt::Display for Problem {
         if self.count > self.examples.len() {
             writeln!(f, "    … and {} more", self.count - self.examples.len())?;
         }
-        write!(f, "    fix: {}", self.fix)
+        // what cannot be read says in its message what to do
+        if self.fix.is_empty() { Ok(()) } else { writeln!(f, "    fix: {}", self.fix) }
     }
 }
 

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Dataset, Row, Split, dates,
     problem::{Kind, Problems, quoted},
+    swapped,
 };
 
 /// A row as its format gives it.
@@ -54,6 +55,12 @@ pub(crate) fn settle(source: &Path, drafts: Vec<Draft>, problems: &mut Problems)
         .collect();
     look_at_splits(&drafts, &rows, &labels, problems);
     look_at_places(&rows, problems);
+    for row in swapped::suspects(&rows) {
+        problems.add(Kind::MaybeSwapped, || {
+            let place = rows[row].place.map_or(String::new(), |place| place.to_string());
+            format!("{}: {place}", drafts[row].at)
+        });
+    }
     let sha256 = digest(&rows, &labels);
     Dataset { source: source.into(), rows, labels, sha256 }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
@@ -31,6 +31,33 @@ pub(crate) struct Table {
     /// The delimiter in words.
     pub(crate) delimiter: &'static str,
     reader: csv::Reader<File>,
+    lines: LineCounter,
+}
+
+/// Finds the line a record starts in. The csv reader's own count lags behind after `\r\n` and blank lines.
+struct LineCounter {
+    reader: BufReader<File>,
+    at: u64,
+    line: u64,
+}
+
+impl LineCounter {
+    /// The line of the record that the csv reader places at that byte; bytes only ever grow.
+    fn line_of(&mut self, byte: u64) -> io::Result<u64> {
+        loop {
+            let chunk = self.reader.fill_buf()?;
+            let before = (byte.saturating_sub(self.at) as usize).min(chunk.len());
+            let newlines = |bytes: &[u8]| bytes.iter().filter(|&&b| b == b'\n').count() as u64;
+            let ends = chunk[before..].iter().take_while(|&&b| matches!(b, b'\n' | b'\r')).count();
+            let (used, all) = (before + ends, chunk.len());
+            self.line += newlines(&chunk[..used]);
+            self.reader.consume(used);
+            self.at += used as u64;
+            if used < all || all == 0 {
+                return Ok(self.line);
+            }
+        }
+    }
 }
 
 impl Table {
@@ -45,7 +72,7 @@ impl Table {
             return Err(DataError::outline(path, "larger than 4 GiB; split the table"));
         }
         let mut first = Vec::new();
-        let mut lines = std::io::Read::take(BufReader::new(file), MAX_HEADER);
+        let mut lines = io::Read::take(BufReader::new(file), MAX_HEADER);
         while first.iter().all(u8::is_ascii_whitespace) {
             first.clear();
             if lines.read_until(b'\n', &mut first).map_err(io)? == 0 {
@@ -70,7 +97,8 @@ impl Table {
             .has_headers(true)
             .from_path(path)
             .map_err(|error| csv_error(path, error))?;
-        Ok(Self { path: path.into(), header, decimal_comma: byte != b',', delimiter, reader })
+        let lines = LineCounter { reader: BufReader::new(File::open(path).map_err(io)?), at: 0, line: 1 };
+        Ok(Self { path: path.into(), header, decimal_comma: byte != b',', delimiter, reader, lines })
     }
 
     /// Calls `each` with every row: where it stands, and its fields, as many as the header has. Rows of
@@ -86,7 +114,8 @@ impl Table {
         let mut record = ByteRecord::new();
         // `headers()` was not called: this reads and skips the header
         while self.reader.read_byte_record(&mut record).map_err(|error| csv_error(&self.path, error))? {
-            let at = format!("line {}", record.position().map_or(0, csv::Position::line));
+            let byte = record.position().map_or(0, csv::Position::byte);
+            let at = format!("line {}", self.lines.line_of(byte).map_err(|e| DataError::io(&self.path, e))?);
             if record.len() != self.header.len() {
                 problems.add(Kind::RaggedRow, || {
                     format!("{at}: {} fields, the header has {}", record.len(), self.header.len())

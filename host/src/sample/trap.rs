@@ -134,7 +134,7 @@ fn checksum(body: &str) -> u8 {
 }
 
 /// Degrees as NMEA writes them, `ddmm.mmmm`, and the hemisphere. Rounded as a whole, so minutes never read 60.
-fn minutes<'a>(degrees: f64, width: usize, signs: [&'a str; 2]) -> (String, &'a str) {
+fn minutes(degrees: f64, width: usize, signs: [&str; 2]) -> (String, &str) {
     let ten_thousandths = (degrees.abs() * 600_000.0).round() as u64;
     let (whole, rest) = (ten_thousandths / 600_000, ten_thousandths % 600_000);
     let text = format!("{whole:0width$}{:02}.{:04}", rest / 10_000, rest % 10_000);

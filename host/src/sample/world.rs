@@ -61,11 +61,11 @@ pub(super) fn wetness(place: LatLon) -> f64 {
     (0.5 + 0.35 * y + 0.25 * (2.2 * x).sin()).clamp(0.0, 1.0)
 }
 
-/// How common each species is at a place; the sum is 1.
+/// How suitable a place is for each species, on a scale of its own.
 ///
 /// Of each genus one species lives on either side of a smooth border and both near it; the genera
 /// themselves have regions where they are commoner.
-fn frequencies(place: LatLon) -> [f64; SPECIES.len()] {
+fn suitability(place: LatLon) -> [f64; SPECIES.len()] {
     let (x, y) = chart(place);
     let borders = [
         -x + 0.3 * (2.5 * y).sin(),
@@ -79,27 +79,62 @@ fn frequencies(place: LatLon) -> [f64; SPECIES.len()] {
         (3.0 * x - 1.0).sin() * (1.0 - y * y),
         -(2.8 * x).cos() * (2.0 * y + 0.5).sin(),
     ];
-    let mut frequencies = [0.0; SPECIES.len()];
+    let mut suitability = [0.0; SPECIES.len()];
     for genus in 0..4 {
-        let common = (1.4 * regions[genus]).exp();
+        let common = (1.8 * regions[genus]).exp();
         let first = 1.0 / (1.0 + (-8.0 * borders[genus]).exp());
-        frequencies[2 * genus] = common * first;
-        frequencies[2 * genus + 1] = common * (1.0 - first);
+        suitability[2 * genus] = common * first;
+        suitability[2 * genus + 1] = common * (1.0 - first);
     }
-    let total: f64 = frequencies.iter().sum();
-    frequencies.map(|frequency| frequency / total)
+    suitability
 }
 
-/// A species drawn by how common each is.
-pub(super) fn species_at(rng: &mut impl Rng, place: LatLon) -> usize {
-    let mut left = uniform(rng);
-    for (species, frequency) in frequencies(place).into_iter().enumerate() {
-        left -= frequency;
-        if left < 0.0 {
-            return species;
+/// Who is seen where: suitability, scaled so that each species is about as common as any other on the whole continent.
+pub(super) struct Ranges {
+    scale: [f64; SPECIES.len()],
+}
+
+impl Ranges {
+    pub(super) fn new() -> Self {
+        let steps = (-25..=25).map(|i| f64::from(i) / 25.0);
+        let grid: Vec<LatLon> = steps
+            .clone()
+            .flat_map(|x| steps.clone().map(move |y| (x, y)))
+            .filter_map(|(x, y)| LatLon::new(CENTRE.0 + EXTENT.0 * y, CENTRE.1 + EXTENT.1 * x).ok())
+            .filter(|place| is_land(*place))
+            .collect();
+        let mut ranges = Self { scale: [1.0; SPECIES.len()] };
+        // scaling one species changes the shares of the others, so a few rounds
+        for _ in 0..20 {
+            let mut shares = [0.0; SPECIES.len()];
+            for place in &grid {
+                shares.iter_mut().zip(ranges.frequencies(*place)).for_each(|(sum, share)| *sum += share);
+            }
+            let even = grid.len() as f64 / SPECIES.len() as f64;
+            ranges.scale.iter_mut().zip(shares).for_each(|(scale, share)| *scale *= even / share);
         }
+        ranges
     }
-    SPECIES.len() - 1
+
+    /// How common each species is at a place; the sum is 1.
+    fn frequencies(&self, place: LatLon) -> [f64; SPECIES.len()] {
+        let mut frequencies = suitability(place);
+        frequencies.iter_mut().zip(self.scale).for_each(|(frequency, scale)| *frequency *= scale);
+        let total: f64 = frequencies.iter().sum();
+        frequencies.map(|frequency| frequency / total)
+    }
+
+    /// A species drawn by how common each is there.
+    pub(super) fn draw(&self, rng: &mut impl Rng, place: LatLon) -> usize {
+        let mut left = uniform(rng);
+        for (species, frequency) in self.frequencies(place).into_iter().enumerate() {
+            left -= frequency;
+            if left < 0.0 {
+                return species;
+            }
+        }
+        SPECIES.len() - 1
+    }
 }
 
 /// Camera sites for train and val, in different cells. Both lists have at least one.
