@@ -1,1 +1,2 @@
 //! How a model is made and reviewed.
+pub mod export;
