@@ -1,1 +1,31 @@
-//! How a model runs on a board.
+//! How a model runs on a camera trap.
+//!
+//! | module | does | needs |
+//! |---|---|---|
+//! | [`gps`] | bytes of a receiver → checked fixes → the best place there is | core |
+//! | [`trap`] | trigger → classify → fuse → decide → record, over traits | alloc |
+//! | `infer` | checks a bundle's networks and runs them | `std` |
+//! | `store` | appends records so that they survive a power cut | `std` |
+//! | `receiver` | NMEA from a file, a pipe or a serial port | `std` |
+//! | `desk` | a folder as the camera: every picture that appears is a trigger | `std` |
+//! | `cli` | `csp-device classify` and `csp-device run` | `std` |
+//!
+//! Without the feature `std` the crate is `no_std` (with `alloc`) and builds for a microcontroller.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod gps;
+pub mod trap;
+
+#[cfg(feature = "std")]
+pub mod cli;
+#[cfg(feature = "std")]
+pub mod desk;
+#[cfg(feature = "std")]
+pub mod infer;
+#[cfg(feature = "std")]
+pub mod receiver;
+#[cfg(feature = "std")]
+pub mod store;

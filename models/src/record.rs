@@ -100,6 +100,8 @@ pub struct FailureRecord {
     pub time: Timestamp,
     /// File name of the picture.
     pub image: String,
+    /// SHA-256 of the picture's file; `None` when it could not be read.
+    pub image_sha256: Option<[u8; 32]>,
     /// Where the trap believed to be.
     pub place: Option<Place>,
     /// What went wrong, for a person.

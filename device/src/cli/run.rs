@@ -1,0 +1,258 @@
+//! `csp-device run`: the trap on a desk. A folder is the camera, a file or a port the receiver.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use csp_models::{
+    place::LatLon,
+    record::{Entry, PredictionRecord},
+};
+
+use super::{Exit, classify::decision_text, describe, ignore_closed_pipe, open_model, parse_site};
+use crate::{
+    desk::Desk,
+    gps::Gps,
+    infer::Engine,
+    receiver::{Heard, Source, build_day},
+    store::{Identity, Recovery, Store},
+    trap::{Clock, Event, Trap},
+};
+
+/// Run the trap: every picture that appears in a folder is classified and recorded.
+///
+/// Each picture is recorded exactly once, across restarts: what the store has by name and SHA-256 is
+/// not done again. Time is the receiver's UTC once it has a fix, else this computer's clock. Ends
+/// with Ctrl-C, or with --once when the folder is done.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// The folder that stands for the camera: .jpg, .jpeg and .png files in it are triggers.
+    #[arg(long, value_name = "DIR")]
+    pub desk: PathBuf,
+
+    /// The receiver: an NMEA file, a pipe, `-`, or a serial port (`/dev/ttyUSB0`, `/dev/ttyS0:4800`).
+    ///
+    /// A file is read to its end before the first picture: the place is that of its end.
+    #[arg(long, value_name = "FILE|PORT[:BAUD]")]
+    pub nmea: Option<String>,
+
+    /// Replay an NMEA file at this multiple of real time, while pictures are taken.
+    #[arg(long, value_name = "FACTOR", requires = "nmea")]
+    pub nmea_rate: Option<f64>,
+
+    /// Seconds to wait for a fix before the first picture, when the receiver is heard live.
+    #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
+    pub wait_fix: f64,
+
+    /// The model: a .cspm file or a folder of the same files.
+    #[arg(long, value_name = "MODEL")]
+    pub model: PathBuf,
+
+    /// The folder the records go to; it is made when missing. `csp-host logs show` reads it.
+    #[arg(long, value_name = "DIR")]
+    pub store: PathBuf,
+
+    /// Where the trap hangs, for when the receiver has no fix.
+    #[arg(long, value_name = "LAT,LON", allow_hyphen_values = true, value_parser = parse_site)]
+    pub site: Option<LatLon>,
+
+    /// Name of the trap in its records.
+    #[arg(long, default_value = "desk", value_name = "NAME")]
+    pub name: String,
+
+    /// Deployment (site and season) in its records.
+    #[arg(long, default_value = "", value_name = "NAME")]
+    pub deployment: String,
+
+    /// Classify what is in the folder and stop.
+    #[arg(long)]
+    pub once: bool,
+
+    /// Run the f32 image network of a model whose image network is int8.
+    #[arg(long)]
+    pub prefer_f32: bool,
+
+    /// Each record as a line of JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Pictures classified and recorded.
+    pub predictions: u64,
+    /// Pictures that could not be classified, recorded as failures.
+    pub failures: u64,
+}
+
+/// Runs the verb until `stop` is set or, with `--once`, the folder is done. Records go to the store,
+/// lines about them to `out` (JSON) or stderr.
+///
+/// # Errors
+/// The model is refused, a folder or the receiver does not open, or the store does not take a record.
+pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Result<(Exit, Tally)> {
+    let within = |value: f64| value.is_finite() && value >= 0.0;
+    if args.nmea_rate.is_some_and(|rate| !within(rate) || rate == 0.0) || !within(args.wait_fix) {
+        eprintln!("error: --nmea-rate must be above 0 and --wait-fix 0 or more");
+        return Ok((Exit::Usage, Tally::default()));
+    }
+    let (bundle, engine) = open_model(&args.model, args.prefer_f32)?;
+    let identity = Identity {
+        device: args.name.clone(),
+        deployment: args.deployment.clone(),
+        build: concat!("csp-device ", env!("CARGO_PKG_VERSION")).to_string(),
+        model_digest: bundle.digest,
+    };
+    // The receiver before the store: a wrong port leaves no empty store behind.
+    let (gps, receiver) = match &args.nmea {
+        None => (Gps::new(args.site, None), Heard::none()),
+        Some(text) => {
+            let source = Source::find(text).context("--nmea")?;
+            eprintln!("receiver: {source}");
+            source.open(args.site, args.nmea_rate).context("--nmea")?
+        }
+    };
+    if let (understood @ 0, dropped) | (understood, dropped @ 1..) = gps.sentences()
+        && args.nmea.is_some()
+        && !receiver.is_open()
+    {
+        eprintln!("receiver: {understood} sentences used, {dropped} lines thrown away");
+    }
+    Desk::open(&args.desk, Default::default()).with_context(|| format!("--desk {}", args.desk.display()))?;
+    let (store, recovery) = Store::open(&args.store, identity).context("--store")?;
+    report_recovery(&recovery);
+    let desk =
+        Desk::open(&args.desk, recovery.done).with_context(|| format!("--desk {}", args.desk.display()))?;
+
+    let live = receiver.is_open();
+    let mut trap = Trap::new(desk, receiver, gps, &engine, store, BoardClock::start());
+    if live {
+        wait_for_fix(&mut trap, args.wait_fix, stop);
+    }
+    let tally = watch(&mut trap, args, stop, out)?;
+    eprintln!(
+        "{} classified, {} failed, records in {}",
+        tally.predictions,
+        tally.failures,
+        args.store.display()
+    );
+    Ok((Exit::Done, tally))
+}
+
+type DeskTrap<'e> = Trap<Desk, Heard, &'e Engine, Store, BoardClock>;
+
+fn watch(
+    trap: &mut DeskTrap<'_>,
+    args: &RunArgs,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+) -> anyhow::Result<Tally> {
+    let mut tally = Tally::default();
+    while !stop.load(Ordering::Relaxed) {
+        match trap.step().context("--store")? {
+            Event::Working => {}
+            Event::Recorded(entry) => {
+                match &entry {
+                    Entry::Prediction(_) => tally.predictions += 1,
+                    Entry::Failure(_) => tally.failures += 1,
+                }
+                ignore_closed_pipe(report(&entry, args.json, out))?;
+            }
+            Event::Idle if args.once && trap.camera().is_settled() => break,
+            Event::Idle => thread::sleep(Duration::from_millis(20)),
+        }
+        if let Some(fault) = trap.take_receiver_fault() {
+            eprintln!("{fault}; going on without it");
+        }
+        if let Some(fault) = trap.camera().take_fault() {
+            anyhow::ensure!(!args.once, "--desk: {fault}");
+            eprintln!("{fault}; looking again");
+        }
+    }
+    Ok(tally)
+}
+
+fn wait_for_fix(trap: &mut DeskTrap<'_>, seconds: f64, stop: &AtomicBool) {
+    let start = Instant::now();
+    while !trap.gps().has_fix() && start.elapsed().as_secs_f64() < seconds && !stop.load(Ordering::Relaxed) {
+        trap.listen();
+        thread::sleep(Duration::from_millis(20));
+    }
+    if !trap.gps().has_fix() {
+        eprintln!("receiver: no fix yet");
+    }
+}
+
+fn report_recovery(recovery: &Recovery) {
+    if recovery.entries > 0 {
+        eprintln!("store: {} records from before", recovery.entries);
+    }
+    if recovery.torn_bytes > 0 {
+        eprintln!("store: the last write was interrupted; {} bytes of it were cut off", recovery.torn_bytes);
+    }
+    if recovery.damaged > 0 {
+        eprintln!("store: {} damaged records were skipped", recovery.damaged);
+    }
+}
+
+fn report(entry: &Entry, json: bool, out: &mut dyn Write) -> io::Result<()> {
+    if json {
+        serde_json::to_writer(&mut *out, entry)?;
+        out.write_all(b"\n")?;
+        return out.flush();
+    }
+    match entry {
+        Entry::Prediction(PredictionRecord {
+            seq,
+            time,
+            image,
+            place,
+            decision,
+            provenance,
+            latency,
+            ..
+        }) => {
+            let total = latency.decode_ms + latency.image_ms + latency.prior_ms;
+            let (decision, place) = (decision_text(decision), describe(place.as_ref()));
+            eprintln!(
+                "#{seq} {time} {image}: {decision} ({}), place {place}, {total:.0} ms",
+                provenance.as_str()
+            );
+        }
+        Entry::Failure(failure) => {
+            eprintln!(
+                "#{} {} {}: not classified: {}",
+                failure.seq, failure.time, failure.image, failure.error
+            );
+        }
+    }
+    Ok(())
+}
+
+/// This computer's clocks.
+#[derive(Debug)]
+struct BoardClock(Instant);
+
+impl BoardClock {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for BoardClock {
+    fn monotonic_us(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// A clock that stands before the firmware was made was never set.
+    fn utc_millis(&self) -> Option<i64> {
+        let millis = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
+        (millis >= build_day() * 86_400_000).then_some(millis)
+    }
+}

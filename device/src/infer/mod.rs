@@ -1,0 +1,278 @@
+//! Runs the networks of a bundle.
+//!
+//! Three walls before a network runs: the bundle's digests (`csp_models::bundle`), our own profile
+//! check of the ONNX (`profile`), and `catch_unwind` around everything of tract.
+
+mod profile;
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
+
+use csp_models::{
+    bundle::Bundle,
+    fusion::{Fusion, Thresholds},
+    labels::Labels,
+    manifest::{Manifest, NumberFormat, file},
+    picture::{self, PictureError},
+    place::LatLon,
+};
+use tract_onnx::prelude::*;
+
+pub use profile::ProfileError;
+use profile::{Contract, Dtype};
+
+use crate::trap::Classifier;
+
+/// How a bundle is loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EngineOptions {
+    /// Run `image.f32.onnx` of a bundle whose image network is int8.
+    pub prefer_f32: bool,
+}
+
+/// A loaded model: both networks ready to run.
+#[derive(Debug)]
+pub struct Engine {
+    manifest: Manifest,
+    format: NumberFormat,
+    image: Network,
+    location: Option<Network>,
+}
+
+/// Why a bundle cannot be loaded, or a network did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum InferError {
+    /// A network the manifest promises is absent, or the one asked for is.
+    #[error("{file}: the bundle has none")]
+    Missing {
+        /// File in the bundle.
+        file: &'static str,
+    },
+    /// Not an ONNX file.
+    #[error("{file}: not an ONNX file ({reason})")]
+    Decode {
+        /// File in the bundle.
+        file: &'static str,
+        /// The decoder's reason.
+        reason: String,
+    },
+    /// An ONNX file outside the profile the device runs.
+    #[error("{file}: refused: {source}")]
+    Profile {
+        /// File in the bundle.
+        file: &'static str,
+        /// The node and what is wrong with it.
+        source: ProfileError,
+    },
+    /// The engine does not take a network the profile let through.
+    #[error("{file}: the engine cannot load it: {reason}")]
+    Load {
+        /// File in the bundle.
+        file: &'static str,
+        /// The engine's reason.
+        reason: String,
+    },
+    /// The int8 image network does not load and the f32 one beside it does.
+    #[error("{source}; image.f32.onnx of the same bundle loads: pass --prefer-f32 to run that")]
+    UseF32 {
+        /// Why the int8 network does not load.
+        source: Box<InferError>,
+    },
+    /// A network failed while running.
+    #[error("{file}: {reason}")]
+    Run {
+        /// File in the bundle.
+        file: &'static str,
+        /// What happened.
+        reason: String,
+    },
+    /// The pixels are not the network's input size.
+    #[error("{found} bytes of pixels, {expected} needed (height × width × 3)")]
+    Pixels {
+        /// Bytes given.
+        found: usize,
+        /// Bytes needed.
+        expected: usize,
+    },
+    /// See [`PictureError`].
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+}
+
+impl Engine {
+    /// Loads a verified bundle with the default options.
+    ///
+    /// # Errors
+    /// See [`Engine::load_with`].
+    pub fn load(bundle: &Bundle) -> Result<Self, InferError> {
+        Self::load_with(bundle, EngineOptions::default())
+    }
+
+    /// Loads a verified bundle.
+    ///
+    /// # Errors
+    /// A network is missing, outside the profile, or does not load. An int8 network that fails is
+    /// never replaced silently: [`InferError::UseF32`] says that f32 would work.
+    pub fn load_with(bundle: &Bundle, options: EngineOptions) -> Result<Self, InferError> {
+        let manifest = bundle.manifest.clone();
+        let classes = manifest.labels.len();
+        let image = |name, dtype| {
+            let input = vec![1, 3, manifest.input.height as usize, manifest.input.width as usize];
+            Network::load(bundle, name, &Contract { dtype, input, classes })
+        };
+        let (format, image) = match (manifest.image_format, options.prefer_f32) {
+            (NumberFormat::F32, _) => (NumberFormat::F32, image(file::IMAGE, Dtype::F32)?),
+            (NumberFormat::Int8, true) => (NumberFormat::F32, image(file::IMAGE_F32, Dtype::F32)?),
+            (NumberFormat::Int8, false) => {
+                let network = image(file::IMAGE, Dtype::I8).map_err(|error| {
+                    match image(file::IMAGE_F32, Dtype::F32) {
+                        Ok(_) => InferError::UseF32 { source: Box::new(error) },
+                        Err(_) => error,
+                    }
+                })?;
+                (NumberFormat::Int8, network)
+            }
+        };
+        let location = match &manifest.encoder {
+            None => None,
+            Some(encoder) => {
+                let contract = Contract { dtype: Dtype::F32, input: vec![1, encoder.dim()], classes };
+                Some(Network::load(bundle, file::LOCATION, &contract)?)
+            }
+        };
+        Ok(Self { manifest, format, image, location })
+    }
+
+    /// Image logits `[classes]` of pixels `[height, width, 3]`, row by row, red green blue.
+    ///
+    /// # Errors
+    /// Pixels of another size, or the network failed or gave NaN.
+    pub fn classify(&self, pixels: &[u8]) -> Result<Vec<f32>, InferError> {
+        let input = &self.manifest.input;
+        let expected = input.width as usize * input.height as usize * 3;
+        if pixels.len() != expected {
+            return Err(InferError::Pixels { found: pixels.len(), expected });
+        }
+        match self.format {
+            NumberFormat::F32 => self.image.run(&picture::to_f32(pixels, input)),
+            NumberFormat::Int8 => self.image.run(&picture::to_i8(pixels)),
+        }
+    }
+
+    /// Location logits `[classes]` of a place, before the sigmoid; `None` for an image-only model.
+    ///
+    /// # Errors
+    /// The network failed or gave NaN.
+    pub fn location_logits(&self, at: LatLon) -> Result<Option<Vec<f32>>, InferError> {
+        let (Some(network), Some(encoder)) = (&self.location, &self.manifest.encoder) else {
+            return Ok(None);
+        };
+        let features: Vec<f32> = encoder.encode(at).into_iter().map(|feature| feature as f32).collect();
+        network.run(&features).map(Some)
+    }
+
+    /// True when the model has a location network.
+    pub fn has_location(&self) -> bool {
+        self.location.is_some()
+    }
+
+    /// The bundle's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Number format the image network runs in.
+    pub fn format(&self) -> NumberFormat {
+        self.format
+    }
+}
+
+/// The trap's view of an engine.
+impl Classifier for &Engine {
+    type Error = InferError;
+
+    fn decode(&mut self, name: &str, file: &[u8]) -> Result<Vec<u8>, InferError> {
+        let decoded = picture::decode(Path::new(name), file)?;
+        Ok(picture::fit(&decoded, &self.manifest.input))
+    }
+
+    fn image_logits(&mut self, pixels: &[u8]) -> Result<Vec<f32>, InferError> {
+        self.classify(pixels)
+    }
+
+    fn location_logits(&mut self, at: LatLon) -> Result<Option<Vec<f32>>, InferError> {
+        Engine::location_logits(self, at)
+    }
+
+    fn labels(&self) -> &Labels {
+        &self.manifest.labels
+    }
+
+    fn fusion(&self) -> &Fusion {
+        &self.manifest.fusion
+    }
+
+    fn thresholds(&self) -> &Thresholds {
+        &self.manifest.thresholds
+    }
+}
+
+/// One network, optimised and planned.
+#[derive(Debug)]
+struct Network {
+    file: &'static str,
+    shape: Vec<usize>,
+    classes: usize,
+    plan: Arc<TypedRunnableModel>,
+}
+
+impl Network {
+    fn load(bundle: &Bundle, file: &'static str, contract: &Contract) -> Result<Self, InferError> {
+        let bytes = bundle.file(file).ok_or(InferError::Missing { file })?;
+        let load = || -> Result<Arc<TypedRunnableModel>, InferError> {
+            let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+            onnx.use_output_shapes = false;
+            let model = onnx
+                .proto_model_for_read(&mut { bytes })
+                .map_err(|error| InferError::Decode { file, reason: error.to_string() })?;
+            profile::check(&model, contract).map_err(|source| InferError::Profile { file, source })?;
+            let plan = || onnx.model_for_proto_model(&model)?.into_optimized()?.into_runnable();
+            // the last cause: tract's first line only names the step
+            plan().map_err(|error| InferError::Load { file, reason: format!("{error:#}") })
+        };
+        let plan = catch_unwind(AssertUnwindSafe(load))
+            .unwrap_or_else(|panic| Err(InferError::Load { file, reason: panic_text(&*panic) }))?;
+        Ok(Self { file, shape: contract.input.clone(), classes: contract.classes, plan })
+    }
+
+    fn run<T: Datum + Copy>(&self, input: &[T]) -> Result<Vec<f32>, InferError> {
+        let run = || -> TractResult<Vec<f32>> {
+            let input = Tensor::from_shape(&self.shape, input)?;
+            let outputs = self.plan.run(tvec!(input.into_tvalue()))?;
+            let output = outputs.first().ok_or_else(|| anyhow::anyhow!("no output"))?;
+            Ok(output.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+        };
+        let fail = |reason: String| InferError::Run { file: self.file, reason };
+        let logits = catch_unwind(AssertUnwindSafe(run))
+            .map_err(|panic| fail(panic_text(&*panic)))?
+            .map_err(|error| fail(format!("{error:#}")))?;
+        if logits.len() != self.classes {
+            return Err(fail(format!("{} logits for {} classes", logits.len(), self.classes)));
+        }
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(fail("its output holds NaN or infinity".to_string()));
+        }
+        Ok(logits)
+    }
+}
+
+/// The message of a caught panic.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("it panicked: {}", text.unwrap_or_else(|| "no message".to_string()))
+}

@@ -1,0 +1,150 @@
+//! What an ONNX file must look like before tract sees it.
+//!
+//! tract panics, aborts or allocates without bound on crafted graphs (stride 0, empty scales, pads of
+//! 65536, dangling outputs). This check infers every shape itself and lets through only the operators,
+//! attributes and sizes our exporter writes; what it accepts is decoded once and handed on as it is,
+//! so there is no second reading that could differ.
+
+mod ops;
+mod tensor;
+
+use std::collections::HashMap;
+
+use tract_onnx::pb;
+
+pub(crate) use tensor::Dtype;
+use tensor::Value;
+
+/// Most elements of one tensor: 128 MiB of f32.
+pub(crate) const MAX_ELEMENTS: usize = 1 << 25;
+/// Most elements of all constants together: 512 MiB of f32.
+const MAX_WEIGHTS: usize = 1 << 27;
+/// Most nodes of a graph (ResNet-152 has about 500).
+const MAX_NODES: usize = 2048;
+/// Operator sets tract 0.23 is tested on, from the first with per-axis quantization.
+const OPSETS: std::ops::RangeInclusive<i64> = 13..=18;
+
+/// Why a graph is not one of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {problem}")]
+pub struct ProfileError {
+    /// The node, tensor or field.
+    pub at: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// What a network of a bundle takes and gives.
+#[derive(Clone, Debug)]
+pub(crate) struct Contract {
+    /// Number format of the one input.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub input: Vec<usize>,
+    /// The one output is f32 `[1, classes]`.
+    pub classes: usize,
+}
+
+/// Checks a decoded model against the profile and its contract.
+///
+/// # Errors
+/// Names the first node, tensor or field that does not fit.
+pub(crate) fn check(model: &pb::ModelProto, contract: &Contract) -> Result<(), ProfileError> {
+    let fail = |at: &str, problem: String| Err(ProfileError { at: at.to_string(), problem });
+    if !model.functions.is_empty() || !model.training_info.is_empty() {
+        return fail("model", "it holds functions or training information".to_string());
+    }
+    match &model.opset_import[..] {
+        [set] if set.domain.is_empty() && OPSETS.contains(&set.version) => {}
+        [set] if set.domain.is_empty() => {
+            return fail("opset_import", format!("operator set {}, supported is 13 to 18", set.version));
+        }
+        _ => {
+            return fail("opset_import", "it must import the standard operators and nothing else".to_string());
+        }
+    }
+    let Some(graph) = &model.graph else { return fail("model", "it has no graph".to_string()) };
+    if !graph.sparse_initializer.is_empty() || !graph.quantization_annotation.is_empty() {
+        return fail(
+            "graph",
+            "sparse initializers and quantization annotations are not supported".to_string(),
+        );
+    }
+    if graph.node.len() > MAX_NODES {
+        return fail("graph", format!("{} nodes, supported are {MAX_NODES}", graph.node.len()));
+    }
+
+    let mut names = Names::default();
+    for initializer in &graph.initializer {
+        let at = format!("initializer `{}`", initializer.name);
+        let value =
+            tensor::constant(initializer).map_err(|problem| ProfileError { at: at.clone(), problem })?;
+        names.define(&at, &initializer.name, value)?;
+    }
+    let [input] = &graph.input[..] else {
+        return fail("graph input", format!("{} inputs, it must have one", graph.input.len()));
+    };
+    let (dtype, shape) =
+        tensor::declared(input).map_err(|problem| ProfileError { at: "graph input".to_string(), problem })?;
+    if (dtype, &shape) != (contract.dtype, &contract.input) {
+        let wanted = format!("{:?} {:?}", contract.dtype, contract.input);
+        return fail("graph input", format!("it is {dtype:?} {shape:?}, the manifest asks for {wanted}"));
+    }
+    names.define("graph input", &input.name, Value::computed(dtype, shape))?;
+
+    for (index, node) in graph.node.iter().enumerate() {
+        let at = format!("node {index} `{}` ({})", node.name, node.op_type);
+        let value =
+            ops::check(node, &names.values).map_err(|problem| ProfileError { at: at.clone(), problem })?;
+        let [output] = &node.output[..] else {
+            return fail(&at, format!("{} outputs, it must have one", node.output.len()));
+        };
+        names.define(&at, output, value)?;
+    }
+
+    let [output] = &graph.output[..] else {
+        return fail("graph output", format!("{} outputs, it must have one", graph.output.len()));
+    };
+    let Some(value) = names.values.get(output.name.as_str()) else {
+        return fail("graph output", format!("no node gives `{}`", output.name));
+    };
+    let (dtype, shape) = tensor::declared(output)
+        .map_err(|problem| ProfileError { at: "graph output".to_string(), problem })?;
+    if value.constant.is_some() || (dtype, &shape) != (value.dtype, &value.shape) {
+        let found = format!("{:?} {:?}", value.dtype, value.shape);
+        return fail("graph output", format!("declared as {dtype:?} {shape:?}, computed is {found}"));
+    }
+    if dtype != Dtype::F32 || shape != [1, contract.classes] {
+        return fail(
+            "graph output",
+            format!("it is {dtype:?} {shape:?}, the manifest asks for F32 [1, {}]", contract.classes),
+        );
+    }
+    Ok(())
+}
+
+/// Every value by name, each defined once and before its use: the graph has no cycle.
+#[derive(Default)]
+struct Names<'a> {
+    values: HashMap<&'a str, Value<'a>>,
+    weights: usize,
+}
+
+impl<'a> Names<'a> {
+    fn define(&mut self, at: &str, name: &'a str, value: Value<'a>) -> Result<(), ProfileError> {
+        let fail = |problem: String| Err(ProfileError { at: at.to_string(), problem });
+        if name.is_empty() {
+            return fail("its value has no name".to_string());
+        }
+        if value.constant.is_some() {
+            self.weights = self.weights.saturating_add(value.len());
+            if self.weights > MAX_WEIGHTS {
+                return fail(format!("more than {MAX_WEIGHTS} weights"));
+            }
+        }
+        if self.values.insert(name, value).is_some() {
+            return fail(format!("`{name}` is defined twice"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! The trap with parts made of vectors.
+
+use alloc::{collections::VecDeque, rc::Rc, vec};
+use core::cell::{Cell, RefCell};
+
+use csp_models::{
+    fusion::{Decision, Fusion, Thresholds},
+    labels::{Label, Labels},
+    place::{LatLon, PlaceSource},
+    record::Provenance,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::gps::{NoReceiver, tests::line};
+
+struct Pictures(VecDeque<Shot<&'static str>>);
+
+impl Camera for Pictures {
+    type Error = &'static str;
+    fn poll(&mut self) -> Option<Shot<&'static str>> {
+        self.0.pop_front()
+    }
+}
+
+/// Two classes; the picture's first byte decides the image, the hemisphere decides the prior.
+struct TwoClasses {
+    labels: Labels,
+    fusion: Fusion,
+    thresholds: Thresholds,
+    location_runs: Rc<Cell<u32>>,
+}
+
+impl Classifier for TwoClasses {
+    type Error = &'static str;
+    fn decode(&mut self, _: &str, file: &[u8]) -> Result<Vec<u8>, Self::Error> {
+        if file.is_empty() { Err("empty file") } else { Ok(file.to_vec()) }
+    }
+    fn image_logits(&mut self, pixels: &[u8]) -> Result<Vec<f32>, Self::Error> {
+        match pixels[0] {
+            255 => Err("network broke"),
+            value => Ok(vec![f32::from(value), 1.0]),
+        }
+    }
+    fn location_logits(&mut self, at: LatLon) -> Result<Option<Vec<f32>>, Self::Error> {
+        self.location_runs.set(self.location_runs.get() + 1);
+        Ok(Some(if at.lat() < 0.0 { vec![-9.0, 9.0] } else { vec![9.0, -9.0] }))
+    }
+    fn labels(&self) -> &Labels {
+        &self.labels
+    }
+    fn fusion(&self) -> &Fusion {
+        &self.fusion
+    }
+    fn thresholds(&self) -> &Thresholds {
+        &self.thresholds
+    }
+}
+
+/// Refuses as often as told, then takes everything.
+#[derive(Default)]
+struct Shelf {
+    entries: Rc<RefCell<Vec<Entry>>>,
+    refuse: u32,
+}
+
+impl Store for Shelf {
+    type Error = &'static str;
+    fn next_seq(&self) -> u64 {
+        self.entries.borrow().len() as u64
+    }
+    fn append(&mut self, entry: &Entry) -> Result<(), Self::Error> {
+        if self.refuse > 0 {
+            self.refuse -= 1;
+            return Err("full");
+        }
+        self.entries.borrow_mut().push(entry.clone());
+        Ok(())
+    }
+}
+
+struct Ticks(Cell<u64>);
+
+impl Clock for Ticks {
+    fn monotonic_us(&self) -> u64 {
+        self.0.set(self.0.get() + 500);
+        self.0.get()
+    }
+    fn utc_millis(&self) -> Option<i64> {
+        None
+    }
+}
+
+fn shot(file: &[u8]) -> Shot<&'static str> {
+    let file = PictureFile { bytes: file.to_vec(), sha256: [file.len() as u8; 32] };
+    Shot { image: "a.jpg".into(), file: Ok(file) }
+}
+
+type TestTrap = Trap<Pictures, NoReceiver, TwoClasses, Shelf, Ticks>;
+
+fn trap(
+    shots: Vec<Shot<&'static str>>,
+    gps: Gps,
+    refuse: u32,
+) -> (TestTrap, Rc<RefCell<Vec<Entry>>>, Rc<Cell<u32>>) {
+    let (entries, runs) = (Rc::default(), Rc::<Cell<u32>>::default());
+    let classifier = TwoClasses {
+        labels: Labels(vec![Label::new("lynx"), Label::new("hare")]),
+        fusion: Fusion::default(),
+        thresholds: Thresholds::default(),
+        location_runs: Rc::clone(&runs),
+    };
+    let store = Shelf { entries: Rc::clone(&entries), refuse };
+    let trap = Trap::new(Pictures(shots.into()), NoReceiver, gps, classifier, store, Ticks(Cell::new(0)));
+    (trap, entries, runs)
+}
+
+fn nairobi() -> Gps {
+    let mut gps = Gps::new(None, None);
+    gps.take(line("GNRMC,120000.00,A,0117.5260,S,03649.3140,E,0.02,,231126,,,A").as_bytes(), 0);
+    gps.pause(0);
+    gps
+}
+
+fn run(trap: &mut TestTrap) {
+    while !matches!(trap.step().unwrap(), Event::Idle) {}
+}
+
+#[test]
+fn the_place_turns_the_decision_and_the_record_says_so() {
+    let (mut alone, entries, _) = trap(vec![shot(&[2])], Gps::new(None, None), 0);
+    run(&mut alone);
+    let Entry::Prediction(record) = &entries.borrow()[0] else { panic!() };
+    assert!(matches!(&record.decision, Decision::Class { name, .. } if name == "lynx"));
+    assert_eq!((record.provenance, record.place), (Provenance::Image, None));
+    assert_eq!(record.time.source, TimeSource::SinceBoot);
+    assert!(record.candidates.iter().all(|c| c.prior.is_none() && c.fused == c.image));
+
+    let (mut placed, entries, _) = trap(vec![shot(&[2])], nairobi(), 0);
+    run(&mut placed);
+    let Entry::Prediction(record) = &entries.borrow()[0] else { panic!() };
+    assert!(matches!(&record.decision, Decision::Class { name, .. } if name == "hare"), "{record:?}");
+    assert_eq!(record.provenance, Provenance::ImageLiveFix);
+    assert_eq!(record.place.unwrap().source, PlaceSource::LiveFix);
+    assert_eq!(record.time.source, TimeSource::Gps);
+    assert!(record.time.millis >= 1_795_435_200_000);
+    assert_eq!(record.candidates[0].name, "hare");
+    assert!(record.latency.decode_ms > 0.0 && record.latency.image_ms > 0.0);
+}
+
+#[test]
+fn the_prior_is_computed_once_a_place() {
+    let (mut trap, entries, runs) = trap(vec![shot(&[2]), shot(&[3]), shot(&[4])], nairobi(), 0);
+    run(&mut trap);
+    assert_eq!(entries.borrow().len(), 3);
+    assert_eq!(runs.get(), 19, "one disc of 19 points");
+    let prior_ms: Vec<f32> = entries
+        .borrow()
+        .iter()
+        .map(|entry| if let Entry::Prediction(record) = entry { record.latency.prior_ms } else { -1.0 })
+        .collect();
+    assert!(prior_ms[0] > 0.0 && prior_ms[1..] == [0.0, 0.0], "{prior_ms:?}");
+}
+
+#[test]
+fn a_bad_picture_is_recorded_and_the_next_one_classified() {
+    let unread = Shot { image: "b.jpg".into(), file: Err("no such file") };
+    let (mut trap, entries, _) = trap(vec![shot(&[]), unread, shot(&[255]), shot(&[3])], nairobi(), 0);
+    run(&mut trap);
+    let entries = entries.borrow();
+    let errors: Vec<&str> = entries
+        .iter()
+        .filter_map(
+            |entry| if let Entry::Failure(record) = entry { Some(record.error.as_str()) } else { None },
+        )
+        .collect();
+    assert_eq!(errors, ["empty file", "no such file", "network broke"]);
+    assert!(matches!(&entries[3], Entry::Prediction(_)));
+    assert_eq!(entries.iter().map(Entry::seq).collect::<Vec<_>>(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_store_that_refuses_is_asked_again() {
+    let (mut trap, entries, _) = trap(vec![shot(&[2]), shot(&[3])], nairobi(), 3);
+    let mut refused = 0;
+    loop {
+        match trap.step() {
+            Ok(Event::Idle) => break,
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error, "full");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused, 3);
+    assert_eq!(entries.borrow().iter().map(Entry::seq).collect::<Vec<_>>(), [0, 1]);
+}
+
+proptest! {
+    /// Whatever the pictures are and however often the store refuses: one entry each, in order.
+    #[test]
+    fn every_trigger_leaves_exactly_one_entry(
+        files in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..3), 0..20),
+        refuse in 0u32..5,
+    ) {
+        let (mut trap, entries, _) = trap(files.iter().map(|file| shot(file)).collect(), nairobi(), refuse);
+        while !matches!(trap.step(), Ok(Event::Idle)) {}
+        let seqs: Vec<u64> = entries.borrow().iter().map(Entry::seq).collect();
+        prop_assert_eq!(seqs, (0..files.len() as u64).collect::<Vec<_>>());
+    }
+}
