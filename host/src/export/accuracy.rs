@@ -21,10 +21,11 @@ pub(super) fn answers(
     bundle: &Bundle,
     pictures: &[(&[u8], Option<ClassId>)],
 ) -> Result<Vec<Vec<f32>>, ExportError> {
-    let engine = super::run::Runner::of_bundle(bundle)?;
+    let refused = |reason: String| ExportError::Engine { network: "image".into(), reason };
+    let engine = csp_device::infer::Engine::load(bundle).map_err(|error| refused(error.to_string()))?;
     pictures
         .par_iter()
-        .map(|(pixels, _)| Ok(engine.picture(pixels, &bundle.manifest.input)?.swap_remove(0)))
+        .map(|(pixels, _)| engine.classify(pixels).map_err(|error| refused(error.to_string())))
         .collect()
 }
 

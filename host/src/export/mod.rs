@@ -262,3 +262,6 @@ fn manifest(
         files: BTreeMap::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

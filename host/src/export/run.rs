@@ -32,19 +32,6 @@ impl Runner {
         Ok(Self { plan, network: graph.name.clone(), shape: graph.shape(input).to_vec(), element })
     }
 
-    /// Stand-in for `csp_device::infer::Engine` until the device side is merged.
-    pub fn of_bundle(bundle: &csp_models::bundle::Bundle) -> Result<Self, ExportError> {
-        use csp_models::manifest::{NumberFormat, file};
-        let input = bundle.manifest.input;
-        let element = match bundle.manifest.image_format {
-            NumberFormat::F32 => Element::F32,
-            NumberFormat::Int8 => Element::I8,
-        };
-        let plan = plan("image", bundle.file(file::IMAGE).unwrap_or_default())?;
-        let shape = vec![1, 3, input.height as usize, input.width as usize];
-        Ok(Self { plan, network: "image".into(), shape, element })
-    }
-
     /// Every output for one picture, given as pixels `height × width × 3`.
     ///
     /// # Errors
