@@ -1,0 +1,84 @@
+//! How good an exported image network is, by the very engine that runs it in the field.
+
+use csp_models::{bundle::Bundle, labels::ClassId};
+use rayon::prelude::*;
+
+use super::error::ExportError;
+
+/// Accuracy of an image network alone, without place.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct ImageAccuracy {
+    /// Share of pictures whose best class is right.
+    pub top1: f64,
+    /// Share of pictures whose class is among the best three.
+    pub top3: f64,
+    /// Pictures.
+    pub n: usize,
+}
+
+/// Logits of every picture by a bundle's image network, `[pictures][classes]`.
+pub(super) fn answers(
+    bundle: &Bundle,
+    pictures: &[(&[u8], Option<ClassId>)],
+) -> Result<Vec<Vec<f32>>, ExportError> {
+    let refused = |reason: String| ExportError::Engine { network: "image".into(), reason };
+    let engine = csp_device::infer::Engine::load(bundle).map_err(|error| refused(error.to_string()))?;
+    pictures
+        .par_iter()
+        .map(|(pixels, _)| engine.classify(pixels).map_err(|error| refused(error.to_string())))
+        .collect()
+}
+
+/// Accuracy over the pictures with a class; `None` without any.
+pub(super) fn accuracy(answers: &[Vec<f32>], pictures: &[(&[u8], Option<ClassId>)]) -> Option<ImageAccuracy> {
+    let ranks: Vec<usize> = answers
+        .iter()
+        .zip(pictures)
+        .filter_map(|(logits, (_, class))| class.map(|class| rank(logits, class.index())))
+        .collect();
+    let share = |k: usize| ranks.iter().filter(|&&rank| rank < k).count() as f64 / ranks.len() as f64;
+    (!ranks.is_empty()).then(|| ImageAccuracy { top1: share(1), top3: share(3), n: ranks.len() })
+}
+
+/// Share of pictures on which two networks name the same class.
+pub(super) fn agreement(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
+    let same = a.iter().zip(b).filter(|(a, b)| best(a) == best(b)).count();
+    same as f64 / a.len().max(1) as f64
+}
+
+/// How many classes come before one; ties go to the lower class number.
+fn rank(logits: &[f32], class: usize) -> usize {
+    let Some(&own) = logits.get(class) else { return logits.len() };
+    logits.iter().enumerate().filter(|&(i, &z)| z > own || (z == own && i < class)).count()
+}
+
+fn best(logits: &[f32]) -> Option<usize> {
+    (0..logits.len()).find(|&class| rank(logits, class) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_with_ties_by_class_number() {
+        let logits = [1.0, 3.0, 3.0, 2.0];
+        assert_eq!([0, 1, 2, 3].map(|class| rank(&logits, class)), [3, 0, 1, 2]);
+        assert_eq!(best(&logits), Some(1));
+        assert_eq!(rank(&logits, 9), 4);
+    }
+
+    #[test]
+    fn counts_only_pictures_with_a_class() {
+        let answers = vec![vec![1.0, 0.0], vec![1.0, 0.0], vec![0.0, 1.0]];
+        let class = |c| Some(ClassId(c));
+        let pictures: [(&[u8], _); 3] = [(&[], class(0)), (&[], class(1)), (&[], None)];
+        let accuracy = accuracy(&answers, &pictures).unwrap();
+        assert_eq!((accuracy.top1, accuracy.top3, accuracy.n), (0.5, 1.0, 2));
+        assert!(super::accuracy(&answers, &pictures[2..]).is_none());
+        assert_eq!(
+            agreement(&answers, &[answers[0].clone(), answers[2].clone(), answers[2].clone()]),
+            2.0 / 3.0
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! MODEL_CARD.md: what a person must know before trusting the model.
+
+use std::fmt::Write;
+
+use csp_models::manifest::{Manifest, NumberFormat};
+
+use super::{ExportReport, quantize::Quantized};
+
+pub(super) fn card(manifest: &Manifest, report: &ExportReport, quantized: Option<&Quantized>) -> String {
+    let mut out = String::new();
+    write(&mut out, manifest, report, quantized).unwrap_or_default();
+    out
+}
+
+fn write(
+    out: &mut String,
+    manifest: &Manifest,
+    report: &ExportReport,
+    quantized: Option<&Quantized>,
+) -> std::fmt::Result {
+    let (input, from) = (&manifest.input, &manifest.provenance);
+    writeln!(out, "# {}\n", manifest.name)?;
+    writeln!(
+        out,
+        "Names one of {} classes in a photograph of {}×{} pixels{}.\n",
+        manifest.labels.len(),
+        input.width,
+        input.height,
+        if manifest.encoder.is_some() {
+            ", weighing in where it was taken"
+        } else {
+            "; it does not use the place"
+        }
+    )?;
+
+    writeln!(out, "## Training\n")?;
+    writeln!(out, "| | |\n|---|---|")?;
+    writeln!(out, "| image network | {} |", or_unknown(&from.backbone))?;
+    writeln!(out, "| data (SHA-256 of the table) | `{}` |", or_unknown(&from.data_sha256))?;
+    writeln!(
+        out,
+        "| labelled rows | {} ({:.1} % of the labels) |",
+        from.labelled_rows,
+        100.0 * from.label_fraction
+    )?;
+    writeln!(out, "| rows without label, for pre-training | {} |", from.unlabelled_rows)?;
+    writeln!(out, "| seed | {} |", from.seed)?;
+    writeln!(out, "| device | {} |", or_unknown(&from.device))?;
+    writeln!(out, "| made by | {} |\n", or_unknown(&from.tool))?;
+
+    writeln!(out, "## Accuracy of the image network, without place\n")?;
+    match &report.f32 {
+        None => writeln!(out, "Not measured: no labelled pictures were at hand at export.\n")?,
+        Some(f32_accuracy) => {
+            writeln!(out, "| | top-1 | top-3 | pictures |\n|---|---|---|---|")?;
+            let rows = [("f32", Some(f32_accuracy)), ("int8", report.int8.as_ref())];
+            for (name, accuracy) in rows.into_iter().filter_map(|(name, a)| a.map(|a| (name, a))) {
+                let (top1, top3) = (100.0 * accuracy.top1, 100.0 * accuracy.top3);
+                writeln!(out, "| {name} | {top1:.2} % | {top3:.2} % | {} |", accuracy.n)?;
+            }
+            writeln!(
+                out,
+                "\nMeasured at export with the inference engine of the device, on pictures kept out of training. \
+                 Other cameras, seasons and places will do worse.\n"
+            )?;
+        }
+    }
+
+    writeln!(out, "## Numbers\n")?;
+    match (manifest.image_format, quantized) {
+        (NumberFormat::Int8, Some(quantized)) => {
+            writeln!(
+                out,
+                "`image.onnx` is int8 (profile {}): every convolution is a QLinearConv with weights scaled a channel; \
+                 activation ranges by {} on {} pictures; rounding of the weights is compensated in the biases; \
+                 {}. Signal to noise of the logits {:.1} dB. `image.f32.onnx` is the network before quantization.",
+                super::quantize::PROFILE,
+                quantized.method.name(),
+                quantized.calibration_images,
+                match quantized.head {
+                    super::quantize::Head::Integer =>
+                        "the linear layer is int8 with f32 logits (MatMulInteger)",
+                    super::quantize::Head::Float =>
+                        "the linear layer stays f32, its integer form cost more than 10 % in error",
+                },
+                quantized.snr_db
+            )?;
+            if let Some(report) = &report.quantization {
+                writeln!(
+                    out,
+                    "Both name the same class on {:.1} % of {} pictures.",
+                    100.0 * report.agreement,
+                    report.compared_images
+                )?;
+            }
+            let [r, g, b] = quantized.border_error;
+            writeln!(
+                out,
+                "Outside the picture the convolutions see one byte for all channels: off by {r:+.3}, {g:+.3}, {b:+.3} \
+                 (red, green, blue) of a standard deviation from the training's border.\n"
+            )?;
+        }
+        _ => writeln!(out, "`image.onnx` is f32.\n")?,
+    }
+    if manifest.encoder.is_some() {
+        writeln!(out, "`location.onnx` is f32: it is small, and small presence scores matter.\n")?;
+    }
+    writeln!(
+        out,
+        "Fusion: temperature {:.3}, prior weight {:.3}, prior floor {:.4}; a class is named from {:.0} % on.\n",
+        manifest.fusion.temperature,
+        manifest.fusion.prior_weight,
+        manifest.fusion.prior_floor,
+        100.0 * manifest.thresholds.decide
+    )?;
+
+    writeln!(out, "## Limits\n")?;
+    writeln!(
+        out,
+        "- It knows the classes below and nothing else: anything else gets the nearest of them, or an abstention.\n\
+         - Its prior reflects where the training observations were made, not where a species can live.\n\
+         - It was not tested on people; do not use it to identify anyone.\n"
+    )?;
+    writeln!(out, "## Licences\n")?;
+    match manifest.licences.as_slice() {
+        [] => writeln!(out, "Not stated at export.\n")?,
+        licences => licences.iter().try_for_each(|licence| writeln!(out, "- {licence}"))?,
+    }
+    writeln!(out, "\n## Classes\n")?;
+    for label in &manifest.labels.0 {
+        let lineage: Vec<&str> = label.lineage.iter().map(|taxon| taxon.name.as_str()).collect();
+        match lineage.as_slice() {
+            [] => writeln!(out, "- {}", label.name)?,
+            lineage => writeln!(out, "- {} ({})", label.name, lineage.join(" › "))?,
+        }
+    }
+    Ok(())
+}
+
+fn or_unknown(text: &str) -> &str {
+    if text.is_empty() { "not recorded" } else { text }
+}

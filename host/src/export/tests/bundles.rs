@@ -1,0 +1,157 @@
+use burn::tensor::Device;
+use csp_models::{
+    bundle::Bundle,
+    encoder::{PositionEncoder, Scales},
+    fusion::{Fusion, Thresholds},
+    labels::{ClassId, Label, Labels},
+    manifest::{ModelProvenance, NumberFormat, file},
+    nn::{BackboneKind, FeedForwardConfig, LocationClassifierConfig},
+};
+
+use super::{
+    super::{ExportError, Options, TrainedModel, export, onnx},
+    aged, classifier, input, pictures,
+};
+
+const CLASSES: [&str; 4] = ["lynx", "badger", "roe deer", "blank"];
+
+fn model(backbone: BackboneKind, side: u32) -> TrainedModel {
+    let encoder = PositionEncoder::Space2vecGrid(Scales { frequencies: 4, r_min: 0.1, r_max: 360.0 });
+    let network = FeedForwardConfig::new(encoder.dim()).with_hidden(16).with_output(8);
+    TrainedModel {
+        image: classifier(backbone, CLASSES.len()),
+        location: Some(aged(LocationClassifierConfig::new(network, CLASSES.len()).init(&Device::flex()))),
+        input: input(side),
+        encoder: Some(encoder),
+        labels: Labels(CLASSES.map(Label::new).into()),
+        fusion: Fusion::default(),
+        thresholds: Thresholds::default(),
+        provenance: ModelProvenance { backbone: backbone.to_string(), seed: 7, ..Default::default() },
+        name: "test".into(),
+    }
+}
+
+fn labelled(count: usize, side: u32) -> Vec<(Vec<u8>, ClassId)> {
+    pictures(count, side)
+        .into_iter()
+        .enumerate()
+        .map(|(i, p)| (p, ClassId((i % CLASSES.len()) as u16)))
+        .collect()
+}
+
+#[test]
+fn a_bundle_is_whole_and_reads_back() {
+    let model = model(BackboneKind::SmallCnn(4), 16);
+    let options = Options { licences: vec!["CC0-1.0".into()], ..Options::default() };
+    let (bundle, report) = export(&model, &pictures(24, 16), &labelled(12, 16), &options).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.cspm");
+    bundle.write(&path).unwrap();
+    let read = Bundle::open(&path).unwrap();
+    assert_eq!(read.digest, bundle.digest);
+    assert_eq!(read.manifest.image_format, NumberFormat::Int8);
+    for name in [file::IMAGE, file::IMAGE_F32, file::LOCATION, file::MODEL_CARD] {
+        assert!(read.file(name).is_some(), "{name}");
+    }
+    let port = |name: &str| {
+        let outline = onnx::outline(read.file(name).unwrap()).unwrap();
+        let (i, o) = (&outline.inputs[0], &outline.outputs[0]);
+        (
+            i.name.clone(),
+            i.element.clone(),
+            i.shape.clone(),
+            o.name.clone(),
+            o.element.clone(),
+            o.shape.clone(),
+        )
+    };
+    let f32_port = |name: &str, shape: Vec<i64>, element: &str| {
+        (name.into(), element.into(), shape, "logits".to_string(), "f32".to_string(), vec![1, 4])
+    };
+    assert_eq!(port(file::IMAGE), f32_port("image", vec![1, 3, 16, 16], "i8"));
+    assert_eq!(port(file::IMAGE_F32), f32_port("image", vec![1, 3, 16, 16], "f32"));
+    assert_eq!(port(file::LOCATION), f32_port("features", vec![1, 16], "f32"));
+    let quantization = read.manifest.quantization.as_ref().unwrap();
+    assert_eq!(quantization.compared_images, 12);
+    assert_eq!(quantization.top1_int8, Some(report.int8.as_ref().unwrap().top1));
+    assert!(quantization.agreement > 0.5);
+    let card = String::from_utf8(read.file(file::MODEL_CARD).unwrap().to_vec()).unwrap();
+    for needle in ["roe deer", "CC0-1.0", "small-cnn-4", "int8", "top-1", "kept out of training"] {
+        assert!(card.contains(needle), "{needle} is not in\n{card}");
+    }
+}
+
+#[test]
+fn f32_has_no_second_network_and_needs_no_pictures() {
+    let mut model = model(BackboneKind::SmallCnn(4), 16);
+    (model.location, model.encoder) = (None, None);
+    let options = Options { format: NumberFormat::F32, ..Options::default() };
+    let (bundle, report) = export(&model, &[], &[], &options).unwrap();
+    assert!(bundle.file(file::IMAGE_F32).is_none() && bundle.file(file::LOCATION).is_none());
+    assert!(report.f32.is_none() && report.lost.is_none() && report.passes());
+    let card = String::from_utf8(bundle.file(file::MODEL_CARD).unwrap().to_vec()).unwrap();
+    assert!(card.contains("Not measured") && card.contains("Not stated at export"));
+}
+
+#[test]
+fn the_gate_is_the_loss_of_top1() {
+    let model = model(BackboneKind::SmallCnn(4), 16);
+    let (_, mut report) = export(&model, &pictures(16, 16), &labelled(8, 16), &Options::default()).unwrap();
+    report.lost = Some(0.021);
+    assert!(!report.passes());
+    report.lost = Some(-0.01);
+    assert!(report.passes());
+}
+
+#[test]
+fn parts_that_do_not_belong_together_are_refused() {
+    let options = Options { format: NumberFormat::F32, ..Options::default() };
+    let refuse = |change: fn(&mut TrainedModel)| {
+        let mut model = model(BackboneKind::SmallCnn(4), 16);
+        change(&mut model);
+        export(&model, &[], &[], &options).unwrap_err()
+    };
+    assert!(matches!(refuse(|m| m.encoder = None), ExportError::Model { field: "location", .. }));
+    assert!(matches!(
+        refuse(|m| {
+            m.labels.0.pop();
+        }),
+        ExportError::Model { field: "labels", .. }
+    ));
+    assert!(matches!(
+        refuse(|m| m.input.std[1] = 0.0),
+        ExportError::Tensor { .. } | ExportError::Manifest(_)
+    ));
+}
+
+/// Dumps for `tools/onnx_referee.py` on random networks, in the format of `csp-tools dump-logits`:
+/// `CSP_REFEREE_DIR=dir cargo test --release -p csp-host referee -- --ignored`.
+#[test]
+#[ignore = "writes files for the Python referee"]
+fn referee() {
+    use csp_device::infer::{Engine, EngineOptions};
+    let Some(dir) = std::env::var_os("CSP_REFEREE_DIR").map(std::path::PathBuf::from) else { return };
+    for (name, backbone, side) in [
+        ("small", BackboneKind::SmallCnn(8), 32),
+        ("mobilenet", BackboneKind::MobileNetV2(0.35), 64),
+        ("mobilenet-224", BackboneKind::MobileNetV2(1.0), 224),
+    ] {
+        let dir = dir.join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        let model = model(backbone, side);
+        let images = pictures(40, side);
+        let (bundle, report) = export(&model, &images[..24], &[], &Options::default()).unwrap();
+        println!("{name}: {:?} {:?}", report.tried, report.quantization);
+        bundle.write(&dir.join("model.cspm")).unwrap();
+        std::fs::write(dir.join("pixels.u8"), images[24..].concat()).unwrap();
+        for (file, prefer_f32) in [(file::IMAGE, false), (file::IMAGE_F32, true)] {
+            let engine = Engine::load_with(&bundle, EngineOptions { prefer_f32 }).unwrap();
+            let logits: Vec<u8> = images[24..]
+                .iter()
+                .flat_map(|pixels| engine.classify(pixels).unwrap())
+                .flat_map(f32::to_le_bytes)
+                .collect();
+            std::fs::write(dir.join(format!("{file}.logits.f32")), logits).unwrap();
+        }
+    }
+}
