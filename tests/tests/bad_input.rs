@@ -60,7 +60,7 @@ fn tables_that_would_poison_training_are_refused() {
 #[test]
 fn a_truncated_picture_stops_training_and_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let jpeg = fs::read_dir(demo().join("trap/pictures")).unwrap().next().unwrap().unwrap().path();
+    let jpeg = fs::read_dir(demo().join("trap/desk")).unwrap().next().unwrap().unwrap().path();
     let bytes = fs::read(jpeg).unwrap();
     let cut = dir.path().join("cut.jpg");
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
@@ -85,7 +85,7 @@ fn an_unknown_class_stops_evaluation() {
 #[test]
 fn swapped_or_half_places_are_usage_errors() {
     let model = demo().join("model.cspm");
-    let picture = fs::read_dir(demo().join("trap/pictures")).unwrap().next().unwrap().unwrap().path();
+    let picture = fs::read_dir(demo().join("trap/desk")).unwrap().next().unwrap().unwrap().path();
     let classify = |place: &[&str]| device(&[&["classify", text(&model), text(&picture)], place].concat());
     assert_fails(&classify(&["--lat", "118.25", "--lon", "34.05"]), 2, &["swapped"]);
     assert_fails(&classify(&["--lat", "34.05"]), 2, &["--lon"]);
@@ -104,7 +104,7 @@ fn unpacked(dir: &Path) -> Bundle {
 
 #[test]
 fn a_bundle_that_does_not_verify_is_refused() {
-    let picture = fs::read_dir(demo().join("trap/pictures")).unwrap().next().unwrap().unwrap().path();
+    let picture = fs::read_dir(demo().join("trap/desk")).unwrap().next().unwrap().unwrap().path();
     let check = |dir: &Path, words: &[&str]| {
         assert_fails(&device(&["classify", text(dir), text(&picture)]), 3, words);
         assert_fails(&host(&["model", "inspect", text(dir)]), 3, words);
@@ -129,7 +129,7 @@ fn a_bundle_that_does_not_verify_is_refused() {
 
 #[test]
 fn a_corrupt_network_with_good_digests_is_an_error_not_a_panic() {
-    let picture = fs::read_dir(demo().join("trap/pictures")).unwrap().next().unwrap().unwrap().path();
+    let picture = fs::read_dir(demo().join("trap/desk")).unwrap().next().unwrap().unwrap().path();
     let dir = tempfile::tempdir().unwrap();
     let bundle = Bundle::open(&demo().join("model.cspm")).unwrap();
     let original: BTreeMap<String, Vec<u8>> =
@@ -158,7 +158,7 @@ fn a_receiver_that_talks_noise_leaves_the_place_unknown() {
     let noise: Vec<u8> = (0..200_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let (nmea, store) = (dir.path().join("noise"), dir.path().join("store"));
     fs::write(&nmea, noise).unwrap();
-    let trap = demo().join("trap/pictures");
+    let trap = demo().join("trap/desk");
     let model = demo().join("model.cspm");
     stdout(device(&[
         "run", "--once", "--desk", text(&trap), "--nmea", text(&nmea), "--model", text(&model), "--store", text(&store),
@@ -211,7 +211,7 @@ fn a_full_disk_is_said_and_leaves_nothing_half_written() {
     let store = disk.path().join("store");
     let args = |store: &Path| {
         let path = |name: &str| text(&demo().join(name)).to_string();
-        ["run", "--once", "--desk", &path("trap/pictures"), "--nmea", &path("trap/gps.nmea"), "--model", &path("model.cspm"), "--store", text(store)]
+        ["run", "--once", "--desk", &path("trap/desk"), "--nmea", &path("trap/synthetic.nmea"), "--model", &path("model.cspm"), "--store", text(store)]
             .map(String::from)
     };
     let first = args(&store);

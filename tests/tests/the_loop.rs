@@ -6,7 +6,7 @@ use csp_tests::{demo, device, host, json, program, stdout, text};
 
 /// A picture of the demo's trap, and the place its receiver gives.
 fn trap_picture() -> String {
-    let pictures = demo().join("trap/pictures");
+    let pictures = demo().join("trap/desk");
     let mut names: Vec<_> = fs::read_dir(pictures).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
     text(&names[0]).to_string()
@@ -76,7 +76,7 @@ fn assert_close(a: &serde_json::Value, b: &serde_json::Value) {
 fn the_trap_records_every_picture_once() {
     let logs = json(host(&["logs", "show", text(&demo().join("store")), "--json"]));
     let records = logs["records"].as_array().unwrap();
-    let pictures = fs::read_dir(demo().join("trap/pictures")).unwrap().count();
+    let pictures = fs::read_dir(demo().join("trap/desk")).unwrap().count();
     assert_eq!(records.len(), pictures);
     assert_eq!(logs["damage"].as_array().unwrap().len(), 0);
     for record in records {

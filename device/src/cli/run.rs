@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -80,6 +80,26 @@ pub struct RunArgs {
     /// Each record as a line of JSON on stdout.
     #[arg(long)]
     pub json: bool,
+}
+
+impl RunArgs {
+    /// A folder, a model and a store, every option at its default.
+    pub fn new(desk: &Path, model: &Path, store: &Path) -> Self {
+        Self {
+            desk: desk.into(),
+            nmea: None,
+            nmea_rate: None,
+            wait_fix: 3.0,
+            model: model.into(),
+            store: store.into(),
+            site: None,
+            name: "desk".into(),
+            deployment: String::new(),
+            once: false,
+            prefer_f32: false,
+            json: false,
+        }
+    }
 }
 
 /// What a run did.

@@ -1,19 +1,21 @@
 //! `csp-host demo`: the whole loop on a generated sample, in the words a user would type.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
 };
 
 use anyhow::{Context as _, Result, bail};
-use csp_models::{fusion, labels::Labels, place::Place};
+use csp_device::cli::{classify::ClassifyArgs, run::RunArgs};
+use csp_models::{fusion, place::LatLon};
 
-use super::{Context, eval, export, open_bundle, train};
+use super::{Context, eval, export, logs, open_bundle};
 use crate::{
-    data::{self, Split},
-    evaluation::{self, Evaluation, EnginePredictor, Predictor},
+    data::{self, Dataset, Split},
+    evaluation::{self, EnginePredictor, Evaluation, Predictor},
     plots::{self, RangeMap},
     sample::{self, SampleSize},
+    training::{self, TrainConfig, TrainOptions},
 };
 
 /// The loop on a generated sample: data → train → eval → int8 → device → records → review.
@@ -42,68 +44,135 @@ pub struct DemoArgs {
 /// # Errors
 /// Any step that fails, named.
 pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
-    let out = &args.out;
+    let (out, voice) = (&args.out, context.voice);
     if out.exists() {
         bail!("{} exists already: remove it, or give another --out", out.display());
     }
-    let step = |number: usize, what: &str, typed: &str| context.voice.say(&format!("\n[{number}/7] {what}\n  $ {typed}"));
     let dir = out.display();
-
-    context.voice.say("The sample is SYNTHETIC: drawn animals on an invented continent.");
-    let size = if args.small { SampleSize::small() } else { SampleSize::default() };
+    let step = |number: usize, what: &str, typed: String| {
+        voice.say(&format!("\n[{number}/7] {what}\n      $ {typed}"));
+    };
+    voice.say("The sample is SYNTHETIC: drawn animals on an invented continent, in look-alike pairs.");
+    let size = if args.small { SampleSize { train: 400, val: 120 } } else { SampleSize::default() };
     let table = sample::generate(&out.join("sample"), args.seed, size)?;
 
-    step(1, "What is in the data", &format!("csp-host data check {dir}/sample/table.csv"));
-    let opened = data::open(&table, None)?;
-    let rows = &opened.dataset.rows;
-    let labels: Vec<&str> = opened.dataset.labels.0.iter().map(|label| label.name.as_str()).collect();
-    context.voice.say(&format!("  {} pictures of {} classes: {}", rows.len(), labels.len(), labels.join(", ")));
+    step(1, "what is in the data", format!("csp-host data check {dir}/sample/table.csv"));
+    let data = data::open(&table, None)?.dataset;
+    let classes: Vec<&str> = data.labels.0.iter().map(|label| label.name.as_str()).collect();
+    voice.say(&format!("{} pictures of {} classes: {}", data.rows.len(), classes.len(), classes.join(", ")));
 
-    step(
-        2,
-        "Train: backbone, contrastive pre-training, fine-tuning, calibration",
-        &format!("csp-host train --data {dir}/sample/table.csv --out {dir}/run --labels {} --seed {}", args.labels, args.seed),
-    );
-    let run_dir = out.join("run");
-    train::run(&train::TrainArgs::for_demo(&table, &run_dir, args.labels, args.seed, args.small), context)
-        .context("training")?;
+    let typed = format!("csp-host train --data {dir}/sample/table.csv --out {dir}/run --labels {}", args.labels);
+    step(2, "train: backbone, contrastive pre-training, fine-tuning, calibration", typed);
+    let run = out.join("run");
+    let options = TrainOptions {
+        out: &run,
+        config: config(args.small),
+        labels: args.labels,
+        seed: args.seed,
+        device: training::choose_device("cpu")?,
+        resume: false,
+        voice,
+        cache: None,
+        backbone_of: None,
+        stop: &|| false,
+        stop_after_steps: None,
+    };
+    training::train(&data, &options).context("training")?;
 
-    step(3, "Quantize and export", &format!("csp-host export {dir}/run --quantize int8 -o {dir}/model.cspm"));
     let model = out.join("model.cspm");
-    export::run(&export::ExportArgs::for_demo(&run_dir, &model), context).context("export")?;
+    step(3, "quantize and export", format!("csp-host export {dir}/run --quantize int8 -o {dir}/model.cspm"));
+    export::run(&export::ExportArgs::for_demo(&run, &model), context)?;
 
-    step(4, "Evaluate the int8 model on cells it has not seen", &format!("csp-host eval {dir}/model.cspm --data {dir}/sample/table.csv --split val"));
+    let typed = format!("csp-host eval {dir}/model.cspm --data {dir}/sample/table.csv --split val");
+    step(4, "evaluate the int8 model, by the engine of the trap, on cells it has not seen", typed);
     let predictor = EnginePredictor::new(open_bundle(&model)?)?;
-    let val = evaluation::labelled(&opened.dataset, Some(Split::Val), predictor.labels())?;
-    let scored = evaluation::score(&predictor, &val, context.voice)?;
+    let rows = evaluation::labelled(&data, Some(Split::Val), predictor.labels())?;
+    let scored = evaluation::score(&predictor, &rows, voice)?;
     let evaluation = evaluation::summarise(&predictor, &scored);
     eval::print(&evaluation)?;
 
-    step(
-        5,
-        "One picture on the device, without and with its place",
-        &format!("csp-device classify {dir}/model.cspm {dir}/trap/… [--lat Y --lon X]"),
-    );
-    let trap = sample::write_trap_inputs(&out.join("trap"), &opened.dataset, args.seed)?;
-    on_the_device(&predictor, &trap)?;
+    let trap = sample::write_trap_inputs(&out.join("trap"), &table, if args.small { 6 } else { 12 }, args.seed)?;
+    let Some((picture, truth)) = trap.truth.first() else { bail!("the sample has no pictures for a trap") };
+    let picture = trap.desk.join(picture);
+    let place = format!("--lat {:.4} --lon {:.4}", trap.place.lat(), trap.place.lon());
+    let typed = format!("csp-device classify {dir}/model.cspm {} {place}", picture.display());
+    step(5, &format!("one picture on the device, without and with its place (it shows: {truth})"), typed);
+    for at in [None, Some(trap.place)] {
+        let classify = ClassifyArgs {
+            model: model.clone(),
+            images: vec![picture.clone()],
+            lat: at.map(LatLon::lat),
+            lon: at.map(LatLon::lon),
+            uncertainty_m: 0.0,
+            top: 3,
+            prefer_f32: false,
+            json: false,
+        };
+        csp_device::cli::classify::run(&classify, &mut std::io::stdout().lock())?;
+    }
 
-    step(
-        6,
-        "A trap on the desk: every picture is a trigger, the receiver's NMEA gives the place",
-        &format!("csp-device run --desk {dir}/trap/pictures --nmea {dir}/trap/gps.nmea --model {dir}/model.cspm --store {dir}/store --once"),
-    );
     let store = out.join("store");
-    csp_device::cli::run::run(&desk_args(&trap, &model, &store))?;
+    let typed = format!(
+        "csp-device run --once --desk {} --nmea {} --model {dir}/model.cspm --store {dir}/store",
+        trap.desk.display(),
+        trap.nmea.display()
+    );
+    step(6, "a trap on the desk: every picture is a trigger, the receiver gives the place", typed);
+    let desk = RunArgs {
+        nmea: Some(trap.nmea.display().to_string()),
+        once: true,
+        name: "demo-trap".into(),
+        deployment: "synthetic".into(),
+        ..RunArgs::new(&trap.desk, &model, &store)
+    };
+    csp_device::cli::run::run(&desk, &AtomicBool::new(false), &mut std::io::sink())?;
 
-    step(7, "What the trap wrote down", &format!("csp-host logs show {dir}/store"));
-    super::logs::show_first(&store, 3)?;
+    step(7, "what the trap wrote down (its first records)", format!("csp-host logs show {dir}/store"));
+    logs::show(&store, logs::Shown { top: 2, first: Some(3), json: false })?;
 
-    let pictures = draw(out, &opened.dataset.labels, &predictor, &evaluation, rows)?;
-    let points = 100.0 * (evaluation.fused.top1 - evaluation.image.top1);
-    println!("\nOn {} unseen synthetic pictures: image alone {:.1} %, with place {:.1} % ({points:+.1} points).",
-        evaluation.n, 100.0 * evaluation.image.top1, 100.0 * evaluation.fused.top1);
-    println!("Pictures:");
+    let pictures = draw(out, &data, &predictor, &evaluation)?;
+    println!(
+        "\nOn {} unseen synthetic pictures: image alone {:.1} %, with place {:.1} % ({:+.1} points).\nPictures:",
+        evaluation.n,
+        100.0 * evaluation.image.top1,
+        100.0 * evaluation.fused.top1,
+        100.0 * (evaluation.fused.top1 - evaluation.image.top1)
+    );
     pictures.iter().for_each(|picture| println!("  {}", picture.display()));
     println!("Everything is in {dir}; remove it when you are done.");
     Ok(())
+}
+
+/// Settings for a sample of a thousand drawn pictures on two cores.
+fn config(small: bool) -> TrainConfig {
+    let mut config = TrainConfig::default();
+    let samples = if small { 4_000 } else { 20_000 };
+    (config.backbone.min_samples, config.backbone.max_samples) = (samples, samples);
+    config
+}
+
+/// Bars of the accuracy, and range maps of the two classes that place helped most.
+fn draw(out: &Path, data: &Dataset, predictor: &EnginePredictor, evaluation: &Evaluation) -> Result<Vec<PathBuf>> {
+    let bars = out.join("accuracy.svg");
+    plots::accuracy_bars(&bars, "Synthetic sample, unseen cells, int8", evaluation)?;
+    let mut drawn = vec![bars];
+    let places: Vec<LatLon> = data.rows.iter().filter_map(|row| row.place).collect();
+    let Some(bounds) = RangeMap::bounds_of(&places) else { return Ok(drawn) };
+    let mut helped: Vec<_> = evaluation.per_class.iter().collect();
+    helped.sort_by(|a, b| (b.fused_top1 - b.image_top1).total_cmp(&(a.fused_top1 - a.image_top1)));
+    for class in helped.into_iter().take(2) {
+        let (Some(in_model), Some(in_data)) = (predictor.labels().find(&class.class), data.labels.find(&class.class))
+        else {
+            continue;
+        };
+        let rows = data.rows.iter().filter(|row| row.class == Some(in_data) && row.split == Some(Split::Val));
+        let seen: Vec<LatLon> = rows.filter_map(|row| row.place).collect();
+        let path = out.join(format!("range-{}.svg", class.class.replace(|c: char| !c.is_ascii_alphanumeric(), "-")));
+        let title = format!("{} (synthetic): where it is expected, and where unseen pictures show it", class.class);
+        plots::range_map(&path, &RangeMap { title: &title, bounds, seen: &seen }, |at| {
+            predictor.location_logits(at).map(|logits| fusion::sigmoid(f64::from(logits[in_model.index()])))
+        })?;
+        drawn.push(path);
+    }
+    Ok(drawn)
 }

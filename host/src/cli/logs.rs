@@ -1,6 +1,6 @@
 //! `csp-host logs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use csp_models::{
@@ -37,6 +37,9 @@ pub struct ShowArgs {
     /// How many classes of each opinion to print.
     #[arg(long, default_value_t = 2, value_name = "K")]
     top: usize,
+    /// Only the first N records.
+    #[arg(long, value_name = "N")]
+    first: Option<usize>,
     /// One JSON document on stdout.
     #[arg(long)]
     json: bool,
@@ -48,17 +51,31 @@ pub struct ShowArgs {
 /// A store that cannot be read at all.
 pub fn run(args: &LogsArgs, _context: &Context) -> Result<()> {
     match &args.verb {
-        LogsVerb::Show(args) => show(args),
+        LogsVerb::Show(args) => {
+            show(&args.store, Shown { top: args.top, first: args.first, json: args.json })
+        }
     }
 }
 
-fn show(args: &ShowArgs) -> Result<()> {
-    let store = Store::read(&args.store)?;
+/// How much of a store is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown {
+    /// Classes of each opinion.
+    pub top: usize,
+    /// Only the first so many records.
+    pub first: Option<usize>,
+    /// One JSON document instead of text.
+    pub json: bool,
+}
+
+pub(crate) fn show(dir: &Path, shown: Shown) -> Result<()> {
+    let store = Store::read(dir)?;
+    let entries = || store.entries().take(shown.first.unwrap_or(usize::MAX));
     let damage = store.damage();
     for line in &damage {
         eprintln!("warning: {line}");
     }
-    if args.json {
+    if shown.json {
         let header = store.header();
         return print_json(&json!({
             "device": header.map(|h| &h.device),
@@ -66,7 +83,7 @@ fn show(args: &ShowArgs) -> Result<()> {
             "build": header.map(|h| &h.build),
             "model_sha256": header.map(|h| hex(&h.model_digest)),
             "damage": damage,
-            "records": store.entries().map(|entry| to_json(entry, args.top)).collect::<Vec<_>>(),
+            "records": entries().map(|entry| to_json(entry, shown.top)).collect::<Vec<_>>(),
         }));
     }
     if let Some(header) = store.header() {
@@ -78,8 +95,8 @@ fn show(args: &ShowArgs) -> Result<()> {
             &hex(&header.model_digest)[..12]
         );
     }
-    store.entries().for_each(|entry| print(entry, args.top));
-    println!("{} records", store.entries().count());
+    entries().for_each(|entry| print(entry, shown.top));
+    println!("\n{} of {} records", entries().count(), store.entries().count());
     Ok(())
 }
 

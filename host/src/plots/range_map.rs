@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use csp_models::place::{LatLon, PlaceError};
+use csp_models::place::LatLon;
 use plotters::prelude::*;
 
 use super::{PlotError, save};
@@ -23,20 +23,14 @@ pub struct RangeMap<'a> {
 
 impl RangeMap<'_> {
     /// The smallest box around places, widened by a tenth; `None` without places.
-    ///
-    /// # Errors
-    /// Never for places that are valid; kept for the type.
-    pub fn bounds_of(places: &[LatLon]) -> Option<Result<(LatLon, LatLon), PlaceError>> {
+    pub fn bounds_of(places: &[LatLon]) -> Option<(LatLon, LatLon)> {
         let low = |f: fn(LatLon) -> f64| places.iter().map(|&p| f(p)).fold(f64::INFINITY, f64::min);
         let high = |f: fn(LatLon) -> f64| places.iter().map(|&p| f(p)).fold(f64::NEG_INFINITY, f64::max);
-        if places.is_empty() {
-            return None;
-        }
         let (south, north) = (low(LatLon::lat), high(LatLon::lat));
         let (west, east) = (low(LatLon::lon), high(LatLon::lon));
         let (pad_lat, pad_lon) = ((north - south).max(0.1) * 0.05, (east - west).max(0.1) * 0.05);
-        let corner = |lat: f64, lon: f64| LatLon::new(lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0));
-        Some(corner(south - pad_lat, west - pad_lon).and_then(|a| Ok((a, corner(north + pad_lat, east + pad_lon)?))))
+        let corner = |lat: f64, lon: f64| LatLon::new(lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0)).ok();
+        Some((corner(south - pad_lat, west - pad_lon)?, corner(north + pad_lat, east + pad_lon)?))
     }
 }
 
