@@ -1,6 +1,7 @@
 //! `csp-host data`: what is in a data set, and what is wrong with it.
 
 use std::{
+    io::{self, Write},
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -69,10 +70,11 @@ fn check(args: CheckArgs, context: &Context) -> anyhow::Result<()> {
         let progress = Progress::new(photographs, quiet);
         move || progress.advance()
     });
-    if context.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{report}");
+    let text = if context.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.to_string() };
+    match io::stdout().write_all(text.as_bytes()) {
+        // `| head` has seen enough
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
     }
     if report.errors > 0 {
         bail!("{}: {}", args.path.display(), check::plural(report.errors, "error"));
