@@ -70,6 +70,7 @@ const LABEL: Tiers = &[
         "target",
     ],
     &["commonname", "vernacularname"],
+    &["speciesid", "spid", "taxonid", "classid", "categoryid"],
 ];
 const SPLIT: Tiers = &[&["split"], &["subset", "set", "fold", "partition"]];
 const CAMERA: Tiers = &[
