@@ -138,11 +138,10 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
             source.open(args.site, args.nmea_rate).context("--nmea")?
         }
     };
-    if let (understood @ 0, dropped) | (understood, dropped @ 1..) = gps.sentences()
-        && args.nmea.is_some()
-        && !receiver.is_open()
-    {
-        eprintln!("receiver: {understood} sentences used, {dropped} lines thrown away");
+    if args.nmea.is_some() && !receiver.is_open() {
+        let (used, dropped) = gps.sentences();
+        let fix = if gps.has_fix() { "" } else { ", no fix in it" };
+        eprintln!("receiver: {used} sentences used, {dropped} lines thrown away{fix}");
     }
     Desk::open(&args.desk, Default::default()).with_context(|| format!("--desk {}", args.desk.display()))?;
     let (store, recovery) = Store::open(&args.store, identity).context("--store")?;

@@ -49,6 +49,8 @@ fn every_fix_is_one_gpsd_has_as_well() {
             (true, true) => {}
         }
     }
-    println!("{with_fix} of {files} captures gave {fixes} fixes ({dated} dated); gpsd alone has a fix in {missing:#?}");
+    println!(
+        "{with_fix} of {files} captures gave {fixes} fixes ({dated} dated); gpsd alone has a fix in {missing:#?}"
+    );
     assert!(with_fix >= 30, "{with_fix} of {files}");
 }

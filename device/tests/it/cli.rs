@@ -109,7 +109,8 @@ fn a_place_in_the_southern_and_western_hemisphere_parses() {
     assert_eq!(answer["place"]["at"]["lat"], -33.8688);
     assert_eq!(answer["place"]["uncertainty_m"], 100.0);
     assert!(answer["top"]["prior"].is_array());
-    let fused: f64 = answer["candidates"].as_array().unwrap().iter().map(|c| c["fused"].as_f64().unwrap()).sum();
+    let fused: f64 =
+        answer["candidates"].as_array().unwrap().iter().map(|c| c["fused"].as_f64().unwrap()).sum();
     assert!(fused <= 1.0 + 1e-9);
     // one without the other, and what is no place
     assert!(Classify::try_parse_from(["x", "m", "i", "--lat", "1"]).is_err());
@@ -159,9 +160,10 @@ fn a_bad_bundle_is_refused() {
 
 fn run_once(dir: &Path, more: &[&str]) -> run::Tally {
     let path = |name: &str| dir.join(name).display().to_string();
-    let mut words: Vec<String> = ["run", "--once", "--desk", &path("desk"), "--model", &path("m.cspm"), "--store", &path("store")]
-        .map(ToString::to_string)
-        .to_vec();
+    let mut words: Vec<String> =
+        ["run", "--once", "--desk", &path("desk"), "--model", &path("m.cspm"), "--store", &path("store")]
+            .map(ToString::to_string)
+            .to_vec();
     words.extend(more.iter().map(ToString::to_string));
     let args = Run::parse_from(words).args;
     let (exit, tally) = run::run(&args, &AtomicBool::new(false), &mut Vec::new()).unwrap();

@@ -34,7 +34,8 @@ fn int8_answers_as_onnxruntime_does() {
         let logits = engine.classify(&fixture::pixels(index)).unwrap();
         close(&logits, &fixture::expected()["int8"][index], 1e-4);
     }
-    let f32 = Engine::load_with(&fixture::bundle(NumberFormat::Int8), EngineOptions { prefer_f32: true }).unwrap();
+    let f32 =
+        Engine::load_with(&fixture::bundle(NumberFormat::Int8), EngineOptions { prefer_f32: true }).unwrap();
     assert_eq!(f32.format(), NumberFormat::F32);
     close(&f32.classify(&fixture::pixels(0)).unwrap(), &fixture::expected()["f32"][0], 1e-4);
 }
@@ -43,7 +44,9 @@ fn int8_answers_as_onnxruntime_does() {
 fn places_answer_as_onnxruntime_does() {
     let engine = Engine::load(&fixture::bundle(NumberFormat::F32)).unwrap();
     let expected = fixture::expected();
-    for (place, want) in expected["places"].as_array().unwrap().iter().zip(expected["location"].as_array().unwrap()) {
+    for (place, want) in
+        expected["places"].as_array().unwrap().iter().zip(expected["location"].as_array().unwrap())
+    {
         let at = LatLon::new(place[0].as_f64().unwrap(), place[1].as_f64().unwrap()).unwrap();
         close(&engine.location_logits(at).unwrap().unwrap(), want, 1e-4);
     }
@@ -118,7 +121,10 @@ fn no_damaged_network_gets_through() {
                     Err(_) => failed += 1,
                 },
                 Err(InferError::Load { reason, .. }) => {
-                    assert!(!reason.contains("panicked"), "the profile let a panic through at {at}: {reason}");
+                    assert!(
+                        !reason.contains("panicked"),
+                        "the profile let a panic through at {at}: {reason}"
+                    );
                     failed += 1;
                 }
                 Err(_) => refused += 1,

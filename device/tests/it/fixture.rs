@@ -43,7 +43,12 @@ pub fn manifest(format: NumberFormat) -> Manifest {
     Manifest {
         schema: MANIFEST_SCHEMA,
         name: "fixture".into(),
-        input: ImageInput { width: SIDE, height: SIDE, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] },
+        input: ImageInput {
+            width: SIDE,
+            height: SIDE,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        },
         image_format: format,
         encoder: Some(PositionEncoder::Space2vecGrid(Scales { frequencies: 4, r_min: 0.1, r_max: 360.0 })),
         labels: Labels(CLASSES.map(Label::new).to_vec()),
