@@ -70,5 +70,5 @@ impl ConvNorm {
 /// - input: `[batch, channels, height, width]`
 /// - output: `[batch, channels]`
 pub(super) fn global_average(input: Tensor<4>) -> Tensor<2> {
-    burn::tensor::module::adaptive_avg_pool2d(input, [1, 1]).flatten(1, 3).squeeze_dims::<2>(&[])
+    burn::tensor::module::adaptive_avg_pool2d(input, [1, 1]).flatten(1, 3)
 }
