@@ -4,12 +4,9 @@
 
 use std::{
     collections::BTreeMap,
-    format,
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    string::{String, ToString},
-    vec::Vec,
 };
 
 use sha2::{Digest, Sha256};
@@ -263,7 +260,6 @@ mod tests {
         labels::{Label, Labels},
         manifest::{ImageInput, MANIFEST_SCHEMA, ModelProvenance, NumberFormat},
     };
-    use std::vec;
 
     fn sample() -> Bundle {
         let manifest = Manifest {

@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn is_the_normalised_product() {
         let fusion = Fusion { fade_m: 1e12, ..Fusion::default() };
-        let (logits, presence) = ([1.0f32, 2.0, 0.5], [0.9, 0.1, 0.001]);
+        let (logits, presence) = ([1.0f32, 2.0, 0.5], [0.9f64, 0.1, 0.001]);
         let image = fusion.image_only(&logits);
         let product: Vec<f64> = image.iter().zip(presence).map(|(p, g)| p * g.max(0.005)).collect();
         let sum: f64 = product.iter().sum();

@@ -15,12 +15,10 @@
 //!
 //! Without features the crate is `no_std` (with `alloc`): the same code computes position
 //! features, fuses and frames records on a microcontroller, on the board and on the host.
-#![no_std]
+#![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
-#[cfg(feature = "std")]
-extern crate std;
 
 pub mod encoder;
 pub mod fusion;

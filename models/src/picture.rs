@@ -4,8 +4,6 @@ use std::{
     fs::File,
     io::{self, BufReader, Cursor, Read},
     path::{Path, PathBuf},
-    string::{String, ToString},
-    vec::Vec,
 };
 
 use image::{
@@ -128,7 +126,7 @@ pub fn load(path: &Path, input: &ImageInput) -> Result<Vec<u8>, PictureError> {
 /// Pixels `[height, width, 3]` as the f32 network's input `[3, height, width]`: `(p / 255 − mean) / std`.
 pub fn to_f32(pixels: &[u8], input: &ImageInput) -> Vec<f32> {
     let plane = pixels.len() / 3;
-    let mut out = std::vec![0.0; pixels.len()];
+    let mut out = vec![0.0; pixels.len()];
     for (channel, values) in out.chunks_exact_mut(plane).enumerate() {
         let (mean, std) = (input.mean[channel], input.std[channel]);
         for (value, pixel) in values.iter_mut().zip(pixels.chunks_exact(3)) {
@@ -141,7 +139,7 @@ pub fn to_f32(pixels: &[u8], input: &ImageInput) -> Vec<f32> {
 /// Pixels `[height, width, 3]` as the int8 network's input `[3, height, width]`: `p − 128`.
 pub fn to_i8(pixels: &[u8]) -> Vec<i8> {
     let plane = pixels.len() / 3;
-    let mut out = std::vec![0; pixels.len()];
+    let mut out = vec![0; pixels.len()];
     for (channel, values) in out.chunks_exact_mut(plane).enumerate() {
         for (value, pixel) in values.iter_mut().zip(pixels.chunks_exact(3)) {
             *value = (pixel[channel] ^ 0x80) as i8;
@@ -153,7 +151,6 @@ pub fn to_i8(pixels: &[u8]) -> Vec<i8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::vec;
 
     const INPUT: ImageInput =
         ImageInput { width: 16, height: 8, mean: [0.5, 0.25, 0.0], std: [0.5, 1.0, 2.0] };

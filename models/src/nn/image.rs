@@ -29,13 +29,12 @@ impl BackboneKind {
             Self::MobileNetV2(width) => MobileNetV2Config::new().with_width(width).features(),
         }
     }
-}
 
-impl core::fmt::Display for BackboneKind {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    /// A short name: `small-cnn-24`, `mobilenet-v2-1`.
+    pub fn name(&self) -> String {
         match self {
-            Self::SmallCnn(width) => write!(f, "small-cnn-{width}"),
-            Self::MobileNetV2(width) => write!(f, "mobilenet-v2-{width}"),
+            Self::SmallCnn(width) => format!("small-cnn-{width}"),
+            Self::MobileNetV2(width) => format!("mobilenet-v2-{width}"),
         }
     }
 }
