@@ -62,7 +62,7 @@ pub(crate) trait Stage {
     /// Steps of one pass over the rows.
     fn steps_per_epoch(&self) -> u64;
     /// Takes step `step`.
-    fn step(&mut self, step: u64) -> Done;
+    fn step(&mut self, step: u64) -> Result<Done, TrainError>;
     /// Readings on the hold-out after `step` steps; empty unless it is time for them, which `step`
     /// alone decides.
     fn evaluate(&mut self, _step: u64) -> BTreeMap<String, f64> {
@@ -154,7 +154,7 @@ fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result
         }
     };
     for step in start..total {
-        let done = stage.step(step);
+        let done = stage.step(step)?;
         let after = step + 1;
         let loss = done.loss.inner();
         sum = Some(sum.map_or(loss.clone(), |sum| sum + loss));
