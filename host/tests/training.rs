@@ -84,7 +84,12 @@ fn config() -> TrainConfig {
     toml::from_str(text).unwrap()
 }
 
-fn run(data: &Dataset, out: &Path, labels: f64, stop_after_steps: Option<u64>) -> Result<Summary, TrainError> {
+fn run(
+    data: &Dataset,
+    out: &Path,
+    labels: f64,
+    stop_after_steps: Option<u64>,
+) -> Result<Summary, TrainError> {
     run_with(data, out, labels, stop_after_steps, config())
 }
 
@@ -136,10 +141,10 @@ fn an_interrupted_run_ends_where_a_whole_one_does() {
     assert!(summary.holdout["image_top1"] > 0.9, "{summary:?}");
     assert!(summary.holdout["prior_top1"] > 0.5, "{summary:?}");
     let expected = weights(&whole);
-    assert_eq!(expected.len(), 6, "{:?}", expected.keys());
+    assert_eq!(expected.len(), 4 + 5 + 2, "{:?}", expected.keys());
 
-    // 30 + 30 + 30 + 20 steps: stops on and off checkpoints, in every stage, and at its borders
-    for stride in [4, 13, 30, 31] {
+    // 30 + 30 + 5·30 + 30 + 20 steps: stops on and off checkpoints, in every stage, at its borders
+    for stride in [9, 13, 30, 31] {
         let broken = dir.path().join(format!("broken-{stride}"));
         let mut interruptions = 0;
         loop {
@@ -148,7 +153,7 @@ fn an_interrupted_run_ends_where_a_whole_one_does() {
                 Err(TrainError::Interrupted { .. }) => interruptions += 1,
                 Err(other) => panic!("{other}"),
             }
-            assert!(interruptions < 40);
+            assert!(interruptions < 100);
         }
         assert!(interruptions >= 2, "{stride}: {interruptions}");
         let got = weights(&broken);

@@ -286,8 +286,11 @@ pub struct FinetuneConfig {
     pub encoder_lr: f64,
     /// Weight decay of matrices.
     pub weight_decay: f64,
-    /// Keeps the state with the lowest loss on the hold-out instead of the last.
-    pub keep_best: bool,
+    /// Starts the class matrix, after pre-training, from the mean of each class's projected pictures.
+    pub prototypes: bool,
+    /// The labelled cells are split into this many parts; for each, a network that has not seen it
+    /// tells what the prior is worth there, which the calibration relies on. 0: the hold-out alone.
+    pub folds: usize,
 }
 
 impl Default for FinetuneConfig {
@@ -302,7 +305,8 @@ impl Default for FinetuneConfig {
             lr: 1e-3,
             encoder_lr: 1.0,
             weight_decay: 0.0,
-            keep_best: true,
+            prototypes: true,
+            folds: 5,
         }
     }
 }
@@ -422,6 +426,7 @@ impl TrainConfig {
             ("finetune.batch", (1..=65_536).contains(&f.batch), "1 to 65536"),
             ("finetune.lr", positive(f.lr), "above 0"),
             ("finetune.encoder_lr", not_negative(f.encoder_lr), "0 or more"),
+            ("finetune.folds", f.folds == 0 || (2..=5).contains(&f.folds), "0, or 2 to 5"),
             ("image.probe.lr", positive(self.image.probe.lr), "above 0"),
             ("checkpoint.every", self.checkpoint.every >= 1, "1 or more"),
         ];

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use csp_models::{
     bundle::sha256_hex,
     fusion::{Thresholds, sigmoid},
@@ -20,14 +20,14 @@ use csp_models::{
 
 use super::{
     Chosen, RunDir, TrainConfig, TrainError,
-    calibrate::{Case, calibrate},
+    calibrate::{Case, Opinion, calibrate},
     config::{Architecture, Head},
     init,
     model::{self, LocationShape, ModelInfo},
-    roles::{Role, Sample, TrainingSet},
+    roles::{self, Role, Sample, TrainingSet},
     run_dir::{RunInfo, StageInfo},
     runner::{self, Context},
-    stages::{Backbone, Finetune, Pretrain, Probe, matrix},
+    stages::{Backbone, Finetune, Pretrain, Probe, Start, matrix, project},
     weights::{Array, Weights},
 };
 use crate::{
@@ -125,7 +125,8 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     let outputs = job.features(&mut context, &pictures, &image)?;
     let location = job.location(&mut context, &pictures, &outputs)?;
     let (image, logits) = job.head(&mut context, &pictures, &outputs, image)?;
-    let fit = calibrate(&job.cases(&pictures, &logits, location.as_ref(), &context.device)?);
+    let cases = job.cases(&pictures, &logits, location.as_ref(), &context.device)?;
+    let fit = calibrate(&cases, location.as_ref().map_or(&[], |location| &location.unseen));
     if !fit.remark.is_empty() {
         voice.say(&format!("{:>18} {}", "calibrate", fit.remark));
     }
@@ -151,7 +152,7 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
         holdout: fit.readings.clone(),
         files: BTreeMap::new(),
     };
-    model::save(context.run, model, &image, location.as_ref())?;
+    model::save(context.run, model, &image, location.as_ref().map(|location| &location.weights))?;
     let seconds = run.info().stages.iter().map(|(stage, info)| (stage.clone(), info.seconds)).collect();
     Ok(Summary { rows, holdout: fit.readings, seconds })
 }
@@ -172,6 +173,16 @@ struct Pictures {
     /// Index into the pixel cache of each sample.
     of_sample: Vec<Option<usize>>,
 }
+
+/// The trained location branch.
+struct Location {
+    weights: Weights,
+    /// What it says about places whose cell it has not learned from.
+    unseen: Vec<Opinion>,
+}
+
+/// Stages of the folds.
+const FOLDS: [&str; 5] = ["fold-1", "fold-2", "fold-3", "fold-4", "fold-5"];
 
 /// Image network outputs for every picture.
 struct Outputs {
@@ -320,7 +331,7 @@ impl Job<'_> {
         context: &mut Context<'_>,
         pictures: &Pictures,
         outputs: &Outputs,
-    ) -> Result<Option<Weights>, TrainError> {
+    ) -> Result<Option<Location>, TrainError> {
         let placed = |role: Role| -> Vec<(LatLon, ClassId)> {
             let samples = self.set.samples.iter().filter(|sample| sample.role == role);
             samples.filter_map(|sample| Some((sample.place?, sample.class?))).collect()
@@ -331,27 +342,93 @@ impl Job<'_> {
             return Ok(None);
         }
         let pretrained = self.pretrain(context, pictures, outputs)?;
+        let (pretrained, prototypes) = match &pretrained {
+            Some((weights, prototypes)) => (Some(weights), Some(&prototypes[..])),
+            None => (None, None),
+        };
+        let prototypes = prototypes.filter(|_| self.config.finetune.prototypes);
+        let start = Start { pretrained, prototypes };
+        let unseen = self.unseen(context, &rows, start)?;
+        let weights = self.finetune(context, "finetune", &rows, holdout, start)?;
+        Ok(Some(Location { weights, unseen }))
+    }
+
+    fn finetune(
+        &self,
+        context: &mut Context<'_>,
+        name: &'static str,
+        rows: &[(LatLon, ClassId)],
+        aside: Vec<(LatLon, ClassId)>,
+        start: Start<'_>,
+    ) -> Result<Weights, TrainError> {
         let device = context.device.clone();
         let mut stage = Finetune::new(
-            &rows,
-            holdout,
+            name,
+            rows,
+            aside,
             self.set.labels.len(),
-            pretrained.as_ref(),
+            start,
             &self.config.location,
             &self.config.finetune,
             self.seed,
             &device,
         )
         .map_err(|reason| TrainError::corrupt(context.run.finished("pretrain"), reason))?;
-        runner::run(context, &mut stage).map(Some)
+        runner::run(context, &mut stage)
     }
 
+    /// What the prior says at each labelled row when it has not learned from the row's cell.
+    fn unseen(
+        &self,
+        context: &mut Context<'_>,
+        rows: &[(LatLon, ClassId)],
+        start: Start<'_>,
+    ) -> Result<Vec<Opinion>, TrainError> {
+        let folds = self.config.finetune.folds;
+        let parts = roles::folds(rows, folds, self.seed, self.config.holdout.block_deg);
+        let mut opinions = Vec::new();
+        for (name, part) in FOLDS.into_iter().zip(&parts) {
+            let (aside, learned): (Vec<_>, Vec<_>) =
+                rows.iter().enumerate().partition(|(i, _)| part.contains(i));
+            let bare = |rows: Vec<(usize, &(LatLon, ClassId))>| -> Vec<(LatLon, ClassId)> {
+                rows.into_iter().map(|(_, row)| *row).collect()
+            };
+            let (aside, learned) = (bare(aside), bare(learned));
+            let weights = self.finetune(context, name, &learned, aside.clone(), start)?;
+            let places: Vec<LatLon> = aside.iter().map(|(place, _)| *place).collect();
+            let presence = self.presence(&weights, &places, &context.device)?;
+            opinions.extend(
+                presence.into_iter().zip(aside).map(|(presence, (_, class))| Opinion { presence, class }),
+            );
+        }
+        Ok(opinions)
+    }
+
+    /// Presence scores `[places, classes]` of a location network.
+    fn presence(
+        &self,
+        weights: &Weights,
+        places: &[LatLon],
+        device: &Device,
+    ) -> Result<Vec<Vec<f64>>, TrainError> {
+        let shape = LocationClassifierConfig::new(self.config.location.network(), self.set.labels.len());
+        let network = weights
+            .apply("location", shape.init(device))
+            .map_err(|reason| TrainError::corrupt("location", reason))?;
+        let logits = location_logits(&network, &self.config.location.encoder, places, device);
+        Ok(logits.into_iter().map(|row| row.into_iter().map(|z| sigmoid(f64::from(z))).collect()).collect())
+    }
+
+    /// The pre-trained pair, and the mean direction of each class's pictures in its embedding.
     fn pretrain(
         &self,
         context: &mut Context<'_>,
         pictures: &Pictures,
         outputs: &Outputs,
-    ) -> Result<Option<Weights>, TrainError> {
+    ) -> Result<Option<(Weights, Vec<Vec<f32>>)>, TrainError> {
+        if !self.config.pretrain.enabled {
+            return Ok(None);
+        }
         let seen = |role: Role| match role {
             Role::Labelled | Role::Unlabelled => true,
             Role::Holdout => !self.config.holdout.shield,
@@ -362,23 +439,28 @@ impl Job<'_> {
         };
         let pairs = self.set.samples.iter().zip(&pictures.of_sample).filter_map(both);
         let (places, features): (Vec<LatLon>, Vec<&Vec<f32>>) = pairs.unzip();
-        if !self.config.pretrain.enabled {
-            return Ok(None);
-        }
         if places.len() < 2 {
             context.voice.say("fewer than two rows have both picture and place: no pre-training");
             return Ok(None);
         }
         let device = context.device.clone();
+        let standard = Standard::of(&features);
         let mut stage = Pretrain::new(
             &places,
-            standardised(&features, &device),
+            matrix(&standard.apply(&features), &device),
             &self.config.location,
             &self.config.pretrain,
             self.seed,
             &device,
         );
-        runner::run(context, &mut stage).map(Some)
+        let weights = runner::run(context, &mut stage)?;
+        let labelled = self.labelled(pictures, Role::Labelled);
+        let features: Vec<&Vec<f32>> = labelled.iter().map(|(i, _)| &outputs.features[*i]).collect();
+        let features = matrix(&standard.apply(&features), &device);
+        let projected = project(&weights, features, &self.config.location)
+            .map_err(|reason| TrainError::corrupt(context.run.finished("pretrain"), reason))?;
+        let prototypes = prototypes(&projected, &labelled, self.set.labels.len());
+        Ok(Some((weights, prototypes)))
     }
 
     /// The image network with its last layer as configured, and the logits of every picture.
@@ -418,33 +500,22 @@ impl Job<'_> {
         &self,
         pictures: &Pictures,
         logits: &[Vec<f32>],
-        location: Option<&Weights>,
+        location: Option<&Location>,
         device: &Device,
     ) -> Result<Vec<Case>, TrainError> {
-        let encoder = &self.config.location.encoder;
-        let network = location
-            .map(|weights| {
-                let shape = self.config.location.network();
-                let network = LocationClassifierConfig::new(shape, self.set.labels.len()).init(device);
-                weights.apply("location", network)
-            })
-            .transpose()
-            .map_err(|reason| TrainError::corrupt("location", reason))?;
-        let presence = |place: LatLon| {
-            let network = network.as_ref()?;
-            let logits = location_logits(network, encoder, &[place], device).pop()?;
-            Some(logits.into_iter().map(|z| sigmoid(f64::from(z))).collect())
-        };
-        let held = self.set.samples.iter().zip(&pictures.of_sample);
-        let cases =
-            held.filter(|(sample, _)| sample.role == Role::Holdout).filter_map(|(sample, picture)| {
-                Some(Case {
-                    logits: logits[(*picture)?].clone(),
-                    presence: sample.place.and_then(presence),
-                    class: sample.class?,
-                })
-            });
-        Ok(cases.collect())
+        let mut cases = Vec::new();
+        for (sample, picture) in self.set.samples.iter().zip(&pictures.of_sample) {
+            if let (Role::Holdout, Some(picture), Some(class)) = (sample.role, *picture, sample.class) {
+                let presence = match (location, sample.place) {
+                    (Some(location), Some(place)) => {
+                        self.presence(&location.weights, &[place], device)?.pop()
+                    }
+                    _ => None,
+                };
+                cases.push(Case { logits: logits[picture].clone(), presence, class });
+            }
+        }
+        Ok(cases)
     }
 
     fn provenance(&self, options: &TrainOptions<'_>, rows: [usize; 4]) -> ModelProvenance {
@@ -465,22 +536,55 @@ impl Job<'_> {
     }
 }
 
-/// Features with mean 0 and deviation 1 each, `[rows, features]`: the projection W has a bias and so
-/// can represent the same, and learns faster.
-fn standardised(rows: &[&Vec<f32>], device: &Device) -> Tensor<2> {
-    let width = rows.first().map_or(0, |row| row.len());
-    let n = rows.len() as f64;
-    let mut scaled = vec![vec![0f32; width]; rows.len()];
-    for feature in 0..width {
-        let values = || rows.iter().map(|row| f64::from(row[feature]));
-        let mean = values().sum::<f64>() / n;
-        let deviation = (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-        let scale = if deviation > 1e-6 { 1.0 / deviation } else { 0.0 };
-        for (row, value) in scaled.iter_mut().zip(values()) {
-            row[feature] = ((value - mean) * scale) as f32;
-        }
+/// Mean and scale of each image feature. The projection W has a bias and so can represent the same
+/// without; it learns faster with them.
+struct Standard(Vec<(f64, f64)>);
+
+impl Standard {
+    fn of(rows: &[&Vec<f32>]) -> Self {
+        let n = rows.len() as f64;
+        let one = |feature: usize| {
+            let values = || rows.iter().map(|row| f64::from(row[feature]));
+            let mean = values().sum::<f64>() / n;
+            let deviation = (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+            (mean, if deviation > 1e-6 { 1.0 / deviation } else { 0.0 })
+        };
+        Self((0..rows.first().map_or(0, |row| row.len())).map(one).collect())
     }
-    matrix(&scaled, device)
+
+    fn apply(&self, rows: &[&Vec<f32>]) -> Vec<Vec<f32>> {
+        let scale = |row: &&Vec<f32>| {
+            let scaled = row.iter().zip(&self.0).map(|(&v, (mean, scale))| (f64::from(v) - mean) * scale);
+            scaled.map(|v| v as f32).collect()
+        };
+        rows.iter().map(scale).collect()
+    }
+}
+
+/// The mean direction of each class, from which the mean over the classes is taken away: what sets
+/// the class apart. Length 1; zero for a class without pictures.
+fn prototypes(rows: &[Vec<f32>], labelled: &[(usize, ClassId)], classes: usize) -> Vec<Vec<f32>> {
+    let width = rows.first().map_or(0, Vec::len);
+    let mut sums = vec![(vec![0f64; width], 0usize); classes];
+    for (row, (_, class)) in rows.iter().zip(labelled) {
+        let (sum, count) = &mut sums[class.index()];
+        sum.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
+        *count += 1;
+    }
+    let means: Vec<Vec<f64>> = (sums.into_iter())
+        .map(|(sum, count)| sum.into_iter().map(|v| v / count.max(1) as f64).collect())
+        .collect();
+    let middle: Vec<f64> =
+        (0..width).map(|i| means.iter().map(|mean| mean[i]).sum::<f64>() / classes as f64).collect();
+    let unit = |mean: &Vec<f64>| {
+        if mean.iter().all(|&v| v == 0.0) {
+            return vec![0.0; width];
+        }
+        let apart: Vec<f64> = mean.iter().zip(&middle).map(|(v, m)| v - m).collect();
+        let length = apart.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
+        apart.into_iter().map(|v| (v / length) as f32).collect()
+    };
+    means.iter().map(unit).collect()
 }
 
 /// The side of the network's input: the pictures' own where none of a sample is above 96 pixels.

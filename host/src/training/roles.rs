@@ -153,6 +153,16 @@ enum Unit {
     Row(usize),
 }
 
+impl Unit {
+    /// A random number of its own.
+    fn key(self, seed: u64, purpose: &str) -> [u8; 32] {
+        match self {
+            Self::Cell(a, b) => draw(seed, purpose, &[[0; 4], a.to_le_bytes(), b.to_le_bytes()].concat()),
+            Self::Row(row) => draw(seed, purpose, &row.to_le_bytes()),
+        }
+    }
+}
+
 fn unit(row: usize, place: Option<LatLon>, block_deg: f64) -> Unit {
     match place {
         Some(place) => {
@@ -181,10 +191,7 @@ fn hold_out(
         }
     }
     let mut order: Vec<_> = units.into_iter().collect();
-    order.sort_by_key(|(unit, _)| match unit {
-        Unit::Cell(a, b) => draw(seed, "holdout/cell", &[a.to_le_bytes(), b.to_le_bytes()].concat()),
-        Unit::Row(row) => draw(seed, "holdout/row", &row.to_le_bytes()),
-    });
+    order.sort_by_key(|(unit, _)| unit.key(seed, "holdout"));
     let (mut held, mut count) = (Vec::new(), 0);
     for (unit, classes) in order {
         let size: usize = classes.values().sum();
@@ -197,6 +204,32 @@ fn hold_out(
     }
     held.sort_unstable();
     held
+}
+
+/// Divides rows into `folds` parts of about equal size, whole cells each; indices into `rows`. Empty
+/// when there are fewer cells than parts.
+pub(crate) fn folds(
+    rows: &[(LatLon, ClassId)],
+    folds: usize,
+    seed: u64,
+    block_deg: f64,
+) -> Vec<std::collections::BTreeSet<usize>> {
+    let mut cells: BTreeMap<Unit, Vec<usize>> = BTreeMap::new();
+    for (i, (place, _)) in rows.iter().enumerate() {
+        cells.entry(unit(i, Some(*place), block_deg)).or_default().push(i);
+    }
+    if folds < 2 || cells.len() < folds {
+        return Vec::new();
+    }
+    let mut order: Vec<(Unit, Vec<usize>)> = cells.into_iter().collect();
+    order.sort_by_key(|(unit, members)| (std::cmp::Reverse(members.len()), unit.key(seed, "fold")));
+    let mut parts = vec![std::collections::BTreeSet::new(); folds];
+    for (_, members) in order {
+        // largest first into the smallest part keeps the parts even
+        let smallest = (0..folds).min_by_key(|&i| parts[i].len()).unwrap_or(0);
+        parts[smallest].extend(members);
+    }
+    parts
 }
 
 /// A number that depends on the seed, the purpose and the key alone.

@@ -26,15 +26,18 @@ use crate::{
         rng,
         runner::{Done, Stage},
         sampler::Batches,
-        weights::{Array, Weights},
+        weights::Weights,
     },
 };
 
-/// Steps between two readings of the hold-out.
-const LOOK_EVERY: u64 = 10;
+/// Steps between two readings of the rows kept aside.
+const LOOK_EVERY: u64 = 20;
+/// How far apart the first scores of the classes are when they begin as prototypes.
+const PROTOTYPE_TEMPERATURE: f64 = 0.2;
 
 /// State of the stage.
 pub(crate) struct Finetune {
+    name: &'static str,
     network: LocationClassifier,
     optimizer: AdamW,
     batches: Batches,
@@ -44,23 +47,33 @@ pub(crate) struct Finetune {
     seed: u64,
     positions: Tensor<2>,
     classes: Tensor<1, Int>,
-    holdout: Vec<(LatLon, ClassId)>,
-    /// Lowest loss on the hold-out and the weights that had it.
-    best: Option<(f64, Weights)>,
+    /// Rows that are only watched.
+    aside: Vec<(LatLon, ClassId)>,
     device: Device,
 }
 
+/// What the stage starts from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Start<'a> {
+    /// The result of stage `pretrain`; a random encoder without it.
+    pub pretrained: Option<&'a Weights>,
+    /// Class vectors `[classes, embedding]` in the direction of each class's pictures; a random
+    /// class matrix without them.
+    pub prototypes: Option<&'a [Vec<f32>]>,
+}
+
 impl Finetune {
-    /// Starts from the encoder of `pretrained`, the result of stage `pretrain`, or at random.
+    /// Learns from `rows` under the name of `name`, and watches `aside`.
     ///
     /// # Errors
-    /// `pretrained` is of another network.
+    /// `start` is of another network.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
+        name: &'static str,
         rows: &[(LatLon, ClassId)],
-        holdout: Vec<(LatLon, ClassId)>,
+        aside: Vec<(LatLon, ClassId)>,
         classes: usize,
-        pretrained: Option<&Weights>,
+        start: Start<'_>,
         location: &LocationConfig,
         config: &FinetuneConfig,
         seed: u64,
@@ -69,13 +82,30 @@ impl Finetune {
         let device = device.clone().autodiff();
         let network = LocationClassifierConfig::new(location.network(), classes).init(&device);
         let mut network = init::randomise(network, seed, "finetune/init");
-        if let Some(weights) = pretrained {
+        if let Some(weights) = start.pretrained {
             network.encoder = weights.apply("pair.encoder", network.encoder)?;
+        }
+        let (places, seen): (Vec<LatLon>, Vec<ClassId>) = rows.iter().copied().unzip();
+        let positions = position_features(&location.encoder, &places, &device);
+        if let Some(prototypes) = start.prototypes {
+            // an embedding of usual length in a class's direction scores 1/PROTOTYPE_TEMPERATURE
+            let lengths = network.encoder.forward(positions.clone()).square().sum_dim(1).sqrt();
+            let usual = f64::from(lengths.mean().into_scalar::<f32>()).max(1e-6);
+            let scale = (1.0 / (usual * PROTOTYPE_TEMPERATURE)) as f32;
+            let mut matrix = Weights::default();
+            matrix.collect("classes", &network.classes);
+            if let Some(array) = matrix.0.get_mut("classes.weight") {
+                // [embedding, classes]
+                for (at, value) in array.values.iter_mut().enumerate() {
+                    *value = prototypes[at % classes][at / classes] * scale;
+                }
+            }
+            network.classes = matrix.apply("classes", network.classes)?;
         }
         let batches = Batches::new(seed, "finetune/batch", rows.len(), config.batch);
         let steps = steps_for(config.epochs, batches.steps_per_epoch(), config.min_steps, config.max_steps);
-        let (places, seen): (Vec<LatLon>, Vec<ClassId>) = rows.iter().copied().unzip();
         Ok(Self {
+            name,
             network,
             optimizer: AdamW::new(AdamWConfig {
                 weight_decay: config.weight_decay,
@@ -86,38 +116,29 @@ impl Finetune {
             config: config.clone(),
             location: location.clone(),
             seed,
-            positions: position_features(&location.encoder, &places, &device),
+            positions,
             classes: indices(seen.iter().map(|class| i32::from(class.0)), &device),
-            holdout,
-            best: None,
+            aside,
             device,
         })
     }
 
-    /// Mean −log of the prior, normalised over the classes, at the hold-out.
-    fn holdout_loss(&self) -> f64 {
-        let places: Vec<LatLon> = self.holdout.iter().map(|(place, _)| *place).collect();
+    /// Mean −log of the prior, normalised over the classes, at the rows kept aside.
+    fn aside_loss(&self) -> f64 {
+        let places: Vec<LatLon> = self.aside.iter().map(|(place, _)| *place).collect();
         let device = self.device.clone().inner();
         let logits = location_logits(&self.network, &self.location.encoder, &places, &device);
         let loss = |(logits, (_, class)): (&Vec<f32>, &(LatLon, ClassId))| {
             let presence: Vec<f64> = logits.iter().map(|&z| sigmoid(f64::from(z)).max(1e-9)).collect();
             (presence.iter().sum::<f64>() / presence[class.index()]).ln()
         };
-        let mean = logits.iter().zip(&self.holdout).map(loss).sum::<f64>() / self.holdout.len() as f64;
-        // as precise as a checkpoint keeps it, so that resuming does not move a comparison
-        f64::from(mean as f32)
-    }
-
-    fn weights(&self) -> Weights {
-        let mut weights = Weights::default();
-        weights.collect("location", &self.network.valid());
-        weights
+        logits.iter().zip(&self.aside).map(loss).sum::<f64>() / self.aside.len() as f64
     }
 }
 
 impl Stage for Finetune {
     fn name(&self) -> &'static str {
-        "finetune"
+        self.name
     }
     fn steps(&self) -> u64 {
         self.steps
@@ -149,38 +170,24 @@ impl Stage for Finetune {
         Ok(Done { loss, lr, samples: batch })
     }
     fn evaluate(&mut self, step: u64) -> BTreeMap<String, f64> {
-        if self.holdout.is_empty() || (step % LOOK_EVERY != 0 && step != self.steps) {
+        if self.aside.is_empty() || (step % LOOK_EVERY != 0 && step != self.steps) {
             return BTreeMap::new();
         }
-        let loss = self.holdout_loss();
-        if self.config.keep_best && self.best.as_ref().is_none_or(|(best, _)| loss < *best) {
-            self.best = Some((loss, self.weights()));
-        }
-        BTreeMap::from([("loss".into(), loss)])
+        BTreeMap::from([("loss".into(), self.aside_loss())])
     }
     fn save(&mut self, into: &mut Weights) {
-        *into = self.weights();
+        *into = self.result();
         self.optimizer.save("adam", into);
-        if let Some((loss, best)) = &self.best {
-            into.0.insert("best.loss".into(), Array { shape: vec![1], values: vec![*loss as f32] });
-            into.0.extend(best.0.iter().map(|(name, array)| (format!("best.{name}"), array.clone())));
-        }
     }
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
         self.network = from.apply("location", self.network.clone())?;
         self.optimizer.load("adam", from, step, &self.device.clone().inner());
-        self.best = from.0.get("best.loss").and_then(|array| {
-            let loss = f64::from(*array.values.first()?);
-            let best = from.0.iter().filter_map(|(name, array)| {
-                let name = name.strip_prefix("best.")?;
-                name.starts_with("location.").then(|| (name.to_string(), array.clone()))
-            });
-            Some((loss, Weights(best.collect())))
-        });
         Ok(())
     }
     fn result(&mut self) -> Weights {
-        self.best.take().map_or_else(|| self.weights(), |(_, best)| best)
+        let mut weights = Weights::default();
+        weights.collect("location", &self.network.valid());
+        weights
     }
 }
 

@@ -7,8 +7,8 @@ mod pretrain;
 mod probe;
 
 pub(crate) use backbone::Backbone;
-pub(crate) use finetune::{Finetune, matrix};
-pub(crate) use pretrain::Pretrain;
+pub(crate) use finetune::{Finetune, Start, matrix};
+pub(crate) use pretrain::{Pretrain, project};
 pub(crate) use probe::Probe;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};

@@ -16,12 +16,12 @@ use crate::{
         TrainError,
         config::{LocationConfig, Objective, PretrainConfig},
         init,
-        losses::Views,
+        losses::{Views, unit_rows},
         optim::{AdamW, AdamWConfig, cosine},
         rng,
         runner::{Done, Stage},
         sampler::Batches,
-        weights::Weights,
+        weights::{Array, Weights},
     },
 };
 
@@ -113,6 +113,21 @@ impl Pretrain {
             image: self.pair.projection.forward(self.images.clone().select(0, rows)),
         }
     }
+}
+
+/// `W F(I)` of image features, each of length 1, by the result of the stage.
+///
+/// # Shapes
+/// - features: `[N, features]`, returns N rows of the embedding's width
+pub(crate) fn project(
+    result: &Weights,
+    features: Tensor<2>,
+    location: &LocationConfig,
+) -> Result<Vec<Vec<f32>>, String> {
+    let projection = LinearConfig::new(features.dims()[1], location.embedding).init(&features.device());
+    let projection = result.apply("pair.projection", projection)?;
+    let rows = Array::of(unit_rows(projection.forward(features)));
+    Ok(rows.values.chunks_exact(location.embedding).map(<[f32]>::to_vec).collect())
 }
 
 impl Stage for Pretrain {
