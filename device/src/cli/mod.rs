@@ -52,6 +52,18 @@ impl Exit {
     }
 }
 
+/// An error in one line: its contexts and causes, each said once (our errors quote their causes).
+pub fn explain(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        match said.is_empty() {
+            true => cause,
+            false if said.contains(&cause) => said,
+            false => format!("{said}: {cause}"),
+        }
+    })
+}
+
 /// Opens, verifies and loads a bundle.
 pub(crate) fn open_model(path: &Path, prefer_f32: bool) -> anyhow::Result<(Bundle, Engine)> {
     let bundle = Bundle::open(path)?;

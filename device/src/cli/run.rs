@@ -157,7 +157,7 @@ fn watch(
         match trap.step().context("--store")? {
             Event::Working => {}
             Event::Recorded(entry) => {
-                match &entry {
+                match &*entry {
                     Entry::Prediction(_) => tally.predictions += 1,
                     Entry::Failure(_) => tally.failures += 1,
                 }
