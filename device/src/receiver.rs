@@ -132,15 +132,16 @@ impl Source {
                 let heard = Heard::start(move |out| replay(BufReader::new(file), rate, &out))?;
                 Ok((Gps::new(site, None), heard))
             }
+            // What comes through a pipe may be an old recording: its dates are trusted.
             (Self::Stream(path), _) if path.as_os_str() == "-" => {
                 let heard = Heard::start(|out| pump(io::stdin().lock(), &out))?;
-                Ok((Gps::new(site, Some(build_day())), heard))
+                Ok((Gps::new(site, None), heard))
             }
             (Self::Stream(path), _) => {
                 // Opening a pipe waits for its writer: the thread waits, not the trap.
                 let path = path.clone();
                 let heard = Heard::start(move |out| pump(File::open(path)?, &out))?;
-                Ok((Gps::new(site, Some(build_day())), heard))
+                Ok((Gps::new(site, None), heard))
             }
             (Self::Serial { port, baud }, _) => {
                 let open = serialport::new(port, *baud).timeout(Duration::from_millis(500)).open();
