@@ -103,12 +103,12 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
         eprintln!("error: --nmea-rate must be above 0 and --wait-fix 0 or more");
         return Ok((Exit::Usage, Tally::default()));
     }
-    let (bundle, engine) = open_model(&args.model, args.prefer_f32)?;
+    let (digest, engine) = open_model(&args.model, args.prefer_f32)?;
     let identity = Identity {
         device: args.name.clone(),
         deployment: args.deployment.clone(),
         build: concat!("csp-device ", env!("CARGO_PKG_VERSION")).to_string(),
-        model_digest: bundle.digest,
+        model_digest: digest,
     };
     // The receiver before the store: a wrong port leaves no empty store behind.
     let (gps, receiver) = match &args.nmea {
