@@ -251,7 +251,8 @@ fn replay(mut source: impl BufRead, rate: f64, out: &SyncSender<io::Result<Vec<u
             let step = before.map_or(0, |before| (time + DAY_MS - before) % DAY_MS);
             before = Some(time);
             if step < DAY_MS / 2 {
-                thread::sleep(Duration::from_secs_f64(f64::from(step) / 1000.0 / rate));
+                let seconds = f64::from(step) / 1000.0 / rate;
+                thread::sleep(Duration::from_secs_f64(seconds.min(86_400.0)));
             }
         }
         if out.send(Ok(line)).is_err() {
