@@ -81,7 +81,7 @@ fn write(
                     super::quantize::Head::Integer =>
                         "the linear layer is int8 with f32 logits (MatMulInteger)",
                     super::quantize::Head::Float =>
-                        "the linear layer stays f32, its integer form cost more than 10 % in error",
+                        "the linear layer stays f32, its integer form cost too much",
                 },
                 quantized.snr_db
             )?;

@@ -16,6 +16,8 @@ mod error;
 pub mod graph;
 pub mod lower;
 pub mod onnx;
+// needs crate::data and crate::training
+// pub mod pictures;
 pub mod quantize;
 mod run;
 mod simplify;

@@ -26,7 +26,7 @@ fn model(backbone: BackboneKind, side: u32) -> TrainedModel {
         labels: Labels(CLASSES.map(Label::new).into()),
         fusion: Fusion::default(),
         thresholds: Thresholds::default(),
-        provenance: ModelProvenance { backbone: backbone.to_string(), seed: 7, ..Default::default() },
+        provenance: ModelProvenance { backbone: "small-cnn-4".into(), seed: 7, ..Default::default() },
         name: "test".into(),
     }
 }
