@@ -1,2 +1,29 @@
-//! How a model is made and reviewed.
+//! How a geo-aware image classifier is made and reviewed.
+//!
+//! ```text
+//! data ─► features ─► training ─► evaluation ─► export ─► (the field) ─► review
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`data`] | tables, photo folders, COCO Camera Traps → one [`data::Dataset`]; its checks and splits |
+//! | [`features`] | decoded pictures and frozen features, cached on disk |
+//! | [`training`] | the stages of Contrastive Spatial Pre-Training, losses, run directories |
+//! | [`evaluation`] | accuracy of image, place and both |
+//! | [`export`] | burn's captured graph → ONNX → int8 → bundle |
+//! | [`review`] | what the traps wrote down |
+//! | [`sample`] | the synthetic sample of `csp-host demo` |
+//! | [`plots`] | pictures for people |
+//! | [`cli`] | one file a verb |
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod data;
+pub mod evaluation;
 pub mod export;
+pub mod features;
+pub mod plots;
+pub mod progress;
+pub mod review;
+pub mod sample;
+pub mod training;

@@ -150,7 +150,7 @@ impl fmt::Display for LatLon {
 
 /// Where a place came from, best first: the trap's GPS ladder. No place is `Option::None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
+#[serde(rename_all = "snake_case")]
 pub enum PlaceSource {
     /// A fix of the on-board receiver, now.
     LiveFix,

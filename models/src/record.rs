@@ -290,6 +290,25 @@ pub(crate) mod tests {
         })
     }
 
+    /// postcard is not self-describing: an enum that serde tags inside would be written and never read.
+    #[test]
+    fn every_place_source_and_decision_reads_back() {
+        let decisions = [
+            Decision::Abstain,
+            Decision::Class { class: ClassId(1), name: "lynx".into(), probability: 0.9 },
+            Decision::RollUp { rank: "genus".into(), name: "Lynx".into(), probability: 0.9 },
+        ];
+        let sources = [PlaceSource::LiveFix, PlaceSource::LastFix { age_s: 7 }, PlaceSource::ConfiguredSite];
+        for (source, decision) in sources.into_iter().zip(decisions) {
+            let Entry::Prediction(mut record) = prediction(0, 1.0, "a.jpg") else { unreachable!() };
+            record.place = record.place.map(|place| Place { source, ..place });
+            record.decision = decision;
+            let entry = Entry::Prediction(record);
+            let frame = to_frame(&entry).unwrap();
+            assert_eq!(from_frame::<Entry>(&frame[..frame.len() - 1]), Ok(entry));
+        }
+    }
+
     fn segment(entries: &[Entry]) -> Vec<u8> {
         let mut bytes = to_frame(&header()).unwrap();
         entries.iter().for_each(|entry| bytes.extend(to_frame(entry).unwrap()));

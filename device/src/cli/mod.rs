@@ -38,10 +38,14 @@ impl Exit {
         }
     }
 
-    /// The exit for an error of a verb: [`Exit::Refused`] for a bundle that is not used.
+    /// The exit for an error of a verb: [`Exit::Refused`] for a bundle that is there and not used.
     pub fn of(error: &anyhow::Error) -> Self {
         let refused = match error.downcast_ref::<BundleError>() {
-            Some(error) => !matches!(error, BundleError::Io { .. }),
+            // The zip reader reports damage as an error of reading.
+            Some(BundleError::Io { source, .. }) => {
+                !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+            }
+            Some(_) => true,
             None => error.downcast_ref::<InferError>().is_some(),
         };
         if refused { Self::Refused } else { Self::Failed }

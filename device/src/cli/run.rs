@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -82,6 +82,26 @@ pub struct RunArgs {
     pub json: bool,
 }
 
+impl RunArgs {
+    /// A folder, a model and a store, every option at its default.
+    pub fn new(desk: &Path, model: &Path, store: &Path) -> Self {
+        Self {
+            desk: desk.into(),
+            nmea: None,
+            nmea_rate: None,
+            wait_fix: 3.0,
+            model: model.into(),
+            store: store.into(),
+            site: None,
+            name: "desk".into(),
+            deployment: String::new(),
+            once: false,
+            prefer_f32: false,
+            json: false,
+        }
+    }
+}
+
 /// What a run did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -118,11 +138,10 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
             source.open(args.site, args.nmea_rate).context("--nmea")?
         }
     };
-    if let (understood @ 0, dropped) | (understood, dropped @ 1..) = gps.sentences()
-        && args.nmea.is_some()
-        && !receiver.is_open()
-    {
-        eprintln!("receiver: {understood} sentences used, {dropped} lines thrown away");
+    if args.nmea.is_some() && !receiver.is_open() {
+        let (used, dropped) = gps.sentences();
+        let fix = if gps.has_fix() { "" } else { ", no fix in it" };
+        eprintln!("receiver: {used} sentences used, {dropped} lines thrown away{fix}");
     }
     Desk::open(&args.desk, Default::default()).with_context(|| format!("--desk {}", args.desk.display()))?;
     let (store, recovery) = Store::open(&args.store, identity).context("--store")?;

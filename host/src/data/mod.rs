@@ -1,11 +1,54 @@
 //! Photographs with places: every supported format becomes one [`Dataset`].
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`problem`] | what can be wrong, how bad it is and what to do about it |
+//! | [`split`] | holding rows out by block or camera, keeping a share of the labels |
+//! | [`check`] | the report of `csp-host data check` |
+//! | `recognise` | which format a path is |
+//! | `table`, `columns`, `coordinates`, `dates` | CSV and TSV, as people write them |
+//! | `folder`, `exif_place` | a folder of photographs with GPS |
+//! | `coco`, `locations` | COCO Camera Traps JSON with coordinates from a second file |
+//! | `swapped` | rows whose latitude and longitude may be exchanged though both are in range |
+//! | `rows` | from drafts of any format to rows: classes numbered, duplicates settled, digest taken |
 
-use std::path::PathBuf;
+mod check_images;
+mod coco;
+mod columns;
+mod coordinates;
+mod dates;
+mod exif_place;
+mod folder;
+mod locations;
+mod recognise;
+mod rows;
+mod swapped;
+mod table;
+mod text_map;
 
-use csp_models::{labels::{ClassId, Labels}, place::LatLon};
+pub mod check;
+pub mod problem;
+pub mod split;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use csp_models::{
+    labels::{ClassId, Labels},
+    place::LatLon,
+};
+use serde::Serialize;
+
+use problem::{Kind, Problems, Severity};
+
+/// Largest table or JSON that is read, bytes.
+pub const MAX_INDEX_FILE: u64 = 4 << 30;
 
 /// Which part of a data set a row belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum Split {
     /// For training.
     Train,
@@ -13,6 +56,28 @@ pub enum Split {
     Val,
     /// Kept for the very end.
     Test,
+}
+
+impl Split {
+    /// The split a word stands for: `train`/`training`, `val`/`valid`/`validation`/`dev`, `test`/`testing`.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word.trim().to_lowercase().as_str() {
+            "train" | "training" => Some(Self::Train),
+            "val" | "valid" | "validation" | "dev" => Some(Self::Val),
+            "test" | "testing" => Some(Self::Test),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        })
+    }
 }
 
 /// One photograph, or one observation without a photograph.
@@ -43,6 +108,143 @@ pub struct Dataset {
     pub rows: Vec<Row>,
     /// The classes, sorted by name.
     pub labels: Labels,
-    /// SHA-256 (hex) over the rows' content: names, places, classes, splits.
+    /// SHA-256 (hex) over the rows' content: names, places, seasons, classes, splits, cameras. Not the pixels.
     pub sha256: String,
 }
+
+/// The formats a data set comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// CSV or TSV with a header: image_path, lat, lon[, date][, label][, split][, camera].
+    Table,
+    /// A folder of photographs: class = sub-folder, place and date from EXIF.
+    Folder,
+    /// COCO Camera Traps JSON with a location table beside it.
+    #[value(name = "coco")]
+    #[serde(rename = "coco")]
+    CocoCameraTraps,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Table => "table",
+            Self::Folder => "folder of photographs",
+            Self::CocoCameraTraps => "COCO Camera Traps JSON",
+        })
+    }
+}
+
+/// How to open a data set.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The format, where it is not to be recognised.
+    pub format: Option<Format>,
+    /// The table of coordinates that a COCO Camera Traps JSON needs, where it has no usual name.
+    pub locations: Option<PathBuf>,
+}
+
+/// A data set and what was found while reading it.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The rows.
+    pub dataset: Dataset,
+    /// The format it was read as.
+    pub format: Format,
+    /// How it was understood, a line each: columns, location table, folders.
+    pub notes: Vec<String>,
+    /// What is wrong with it. After [`open`] these are warnings only.
+    pub problems: Problems,
+}
+
+/// Why a data set cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Missing or unreadable.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// No format fits, or its outline (columns, structure) is not as it has to be.
+    #[error("{path}: {reason}", path = .path.display())]
+    Outline {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is missing or ambiguous, and the fix.
+        reason: String,
+    },
+    /// Rows that would spoil training unnoticed.
+    #[error("{path}: refused, since this would spoil training:\n{summary}`csp-host data check` on it lists everything", path = .path.display())]
+    Refused {
+        /// The data set.
+        path: PathBuf,
+        /// Each kind of error with its first lines and its fix.
+        summary: String,
+    },
+}
+
+impl DataError {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+
+    pub(crate) fn outline(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Outline { path: path.into(), reason: reason.into() }
+    }
+}
+
+/// Opens a data set for training or evaluation. Without `format` it is recognised.
+///
+/// # Errors
+/// [`DataError`] names file, line, column and value. Everything of [`Severity::Error`] refuses the
+/// data set; warnings come back in [`Opened::problems`].
+pub fn open(path: &Path, format: Option<Format>) -> Result<Opened, DataError> {
+    open_with(path, &Options { format, ..Options::default() })
+}
+
+/// [`open`] with all options.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_with(path: &Path, options: &Options) -> Result<Opened, DataError> {
+    let opened = inspect(path, options)?;
+    if opened.problems.total(Severity::Error) > 0 {
+        return Err(DataError::Refused { path: path.into(), summary: opened.problems.errors_text() });
+    }
+    Ok(opened)
+}
+
+/// Reads a data set of any condition: what is wrong is counted in [`Opened::problems`], errors too.
+/// For reports; train on [`open`].
+///
+/// # Errors
+/// Only when there are no rows to speak of: [`DataError::Io`] and [`DataError::Outline`].
+pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
+    let format = match options.format {
+        Some(format) => format,
+        None => recognise::format(path)?,
+    };
+    let mut problems = Problems::default();
+    let mut notes = Vec::new();
+    let drafts = match format {
+        Format::Table => table::read(path, &mut notes, &mut problems)?,
+        Format::Folder => folder::read(path, &mut notes, &mut problems)?,
+        Format::CocoCameraTraps => coco::read(path, options.locations.as_deref(), &mut notes, &mut problems)?,
+    };
+    if options.locations.is_some() && format != Format::CocoCameraTraps {
+        notes.push("the location table is not used: this format has its own places".into());
+    }
+    // rows that were dropped for an error are reported as that
+    if drafts.is_empty() && problems.total(Severity::Error) == 0 {
+        problems.add(Kind::NoRows, || path.display().to_string());
+    }
+    let dataset = rows::settle(path, drafts, &mut problems);
+    Ok(Opened { dataset, format, notes, problems })
+}
+
+#[cfg(test)]
+mod tests;

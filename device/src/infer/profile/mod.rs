@@ -60,7 +60,10 @@ pub(crate) fn check(model: &pb::ModelProto, contract: &Contract) -> Result<(), P
             return fail("opset_import", format!("operator set {}, supported is 13 to 18", set.version));
         }
         _ => {
-            return fail("opset_import", "it must import the standard operators and nothing else".to_string());
+            return fail(
+                "opset_import",
+                "it must import the standard operators and nothing else".to_string(),
+            );
         }
     }
     let Some(graph) = &model.graph else { return fail("model", "it has no graph".to_string()) };
@@ -148,3 +151,6 @@ impl<'a> Names<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! The device crate from outside: against onnxruntime, gpsd, damaged files and restarts.
+
+mod captures;
+mod cli;
+mod engine;
+mod fixture;

@@ -1,0 +1,88 @@
+//! `csp-host eval`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{Context, data::DataSource, open_bundle, print_json};
+use crate::{
+    data::Split,
+    evaluation::{self, Accuracy, EnginePredictor, Evaluation, Predictor, RunPredictor},
+    training::TrainedModel,
+};
+
+/// Accuracy of a run or a bundle: image alone, place alone, both.
+///
+/// A run is computed by burn, a bundle by the engine the trap runs. Rows without a place are
+/// answered by the image alone, and counted.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  csp-host eval runs/first --data photos.csv --split val
+  csp-host eval model.cspm --data photos.csv --split val --json")]
+pub struct EvalArgs {
+    /// A run directory of `csp-host train`, or a bundle of `csp-host export`.
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub source: DataSource,
+    /// Only the rows of this split.
+    #[arg(long, value_enum)]
+    pub split: Option<Split>,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// Anything that keeps the figures from being right.
+pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
+    let data = args.source.open(context.voice)?;
+    let model = open_model(&args.model)?;
+    let rows = evaluation::labelled(&data, args.split, model.labels())?;
+    let scored = evaluation::score(model.as_ref(), &rows, context.voice)?;
+    let evaluation = evaluation::summarise(model.as_ref(), &scored);
+    if args.json { print_json(&evaluation) } else { print(&evaluation) }
+}
+
+/// A run directory or a bundle, by what is on disk.
+pub(crate) fn open_model(path: &std::path::Path) -> Result<Box<dyn Predictor>> {
+    if path.is_dir() && !path.join(csp_models::manifest::file::MANIFEST).exists() {
+        let device = burn::tensor::Device::flex();
+        let model = TrainedModel::load(path, &device)?;
+        return Ok(Box::new(RunPredictor { model, device }));
+    }
+    Ok(Box::new(EnginePredictor::new(open_bundle(path)?)?))
+}
+
+pub(crate) fn print(evaluation: &Evaluation) -> Result<()> {
+    let line = |name: &str, accuracy: &Accuracy| {
+        println!(
+            "{name:<22} {:>6.1} %  {:>6.1} %  {:>7}",
+            100.0 * accuracy.top1,
+            100.0 * accuracy.top3,
+            accuracy.n
+        );
+    };
+    println!("{:<22} {:>8}  {:>8}  {:>7}", "", "top-1", "top-3", "rows");
+    line("image alone", &evaluation.image);
+    match &evaluation.location {
+        Some(location) => line("place alone", location),
+        None => println!("place alone            the model has no location branch"),
+    }
+    line("image and place", &evaluation.fused);
+    if evaluation.without_place.n > 0 {
+        line("  rows without a place", &evaluation.without_place);
+    }
+    println!("\n{:<28} {:>7}  {:>8}  {:>8}", "class", "rows", "image", "fused");
+    for class in &evaluation.per_class {
+        println!(
+            "{:<28} {:>7}  {:>6.1} %  {:>6.1} %",
+            class.class,
+            class.n,
+            100.0 * class.image_top1,
+            100.0 * class.fused_top1
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! `csp-host logs`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use csp_models::{
+    bundle::hex,
+    fusion::Decision,
+    place::{Place, PlaceSource},
+    record::{Candidate, Entry, PredictionRecord},
+    time::TimeSource,
+};
+use serde_json::{Value, json};
+
+use super::{Context, print_json};
+use crate::review::Store;
+
+/// What the traps wrote down.
+#[derive(Debug, clap::Args)]
+pub struct LogsArgs {
+    #[command(subcommand)]
+    verb: LogsVerb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum LogsVerb {
+    Show(ShowArgs),
+}
+
+/// List what a trap saw: time and place with their sources, the three opinions, the decision.
+///
+/// Records after a cut or damage are still shown; what is lost is said on stderr.
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    /// The store: the `--store` directory of `csp-device run`.
+    store: PathBuf,
+    /// How many classes of each opinion to print.
+    #[arg(long, default_value_t = 2, value_name = "K")]
+    top: usize,
+    /// Only the first N records.
+    #[arg(long, value_name = "N")]
+    first: Option<usize>,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// A store that cannot be read at all.
+pub fn run(args: &LogsArgs, _context: &Context) -> Result<()> {
+    match &args.verb {
+        LogsVerb::Show(args) => {
+            show(&args.store, Shown { top: args.top, first: args.first, json: args.json })
+        }
+    }
+}
+
+/// How much of a store is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown {
+    /// Classes of each opinion.
+    pub top: usize,
+    /// Only the first so many records.
+    pub first: Option<usize>,
+    /// One JSON document instead of text.
+    pub json: bool,
+}
+
+pub(crate) fn show(dir: &Path, shown: Shown) -> Result<()> {
+    let store = Store::read(dir)?;
+    let entries = || store.entries().take(shown.first.unwrap_or(usize::MAX));
+    let damage = store.damage();
+    for line in &damage {
+        eprintln!("warning: {line}");
+    }
+    if shown.json {
+        let header = store.header();
+        return print_json(&json!({
+            "device": header.map(|h| &h.device),
+            "deployment": header.map(|h| &h.deployment),
+            "build": header.map(|h| &h.build),
+            "model_sha256": header.map(|h| hex(&h.model_digest)),
+            "damage": damage,
+            "records": entries().map(|entry| to_json(entry, shown.top)).collect::<Vec<_>>(),
+        }));
+    }
+    if let Some(header) = store.header() {
+        println!(
+            "trap {} · deployment {} · {} · model {}",
+            header.device,
+            header.deployment,
+            header.build,
+            &hex(&header.model_digest)[..12]
+        );
+    }
+    entries().for_each(|entry| print(entry, shown.top));
+    println!("\n{} of {} records", entries().count(), store.entries().count());
+    Ok(())
+}
+
+/// The `k` best candidates of one opinion; a candidate without that opinion is left out.
+pub(crate) fn top(
+    record: &PredictionRecord,
+    k: usize,
+    opinion: impl Fn(&Candidate) -> Option<f64>,
+) -> Vec<(&str, f64)> {
+    let mut scored: Vec<(&str, f64)> =
+        record.candidates.iter().filter_map(|c| opinion(c).map(|score| (c.name.as_str(), score))).collect();
+    scored.sort_by(|a, b| b.1.total_cmp(&a.1));
+    scored.truncate(k);
+    scored
+}
+
+fn print(entry: &Entry, k: usize) {
+    match entry {
+        Entry::Prediction(record) => {
+            let (place, source) = describe_place(record.place.as_ref());
+            println!("\n#{} {} ({}) · {}", record.seq, record.time, time_source(record.time.source), record.image);
+            println!("  place     {place} ({source})");
+            let line = |name: &str, list: Vec<(&str, f64)>| {
+                let list: Vec<String> = list.iter().map(|(class, p)| format!("{class} {:.1} %", 100.0 * p)).collect();
+                println!("  {name:<9} {}", if list.is_empty() { "none".into() } else { list.join(" · ") });
+            };
+            line("image", top(record, k, |c| Some(c.image)));
+            line("prior", top(record, k, |c| c.prior));
+            line("fused", top(record, k, |c| Some(c.fused)));
+            println!("  decision  {} [{}]", describe_decision(&record.decision), record.provenance.as_str());
+            let t = &record.latency;
+            println!(
+                "  latency   decode {:.1} ms · image {:.1} ms · prior {:.1} ms",
+                t.decode_ms, t.image_ms, t.prior_ms
+            );
+        }
+        Entry::Failure(record) => {
+            println!("\n#{} {} ({}) · {}", record.seq, record.time, time_source(record.time.source), record.image);
+            println!("  failed    {}", record.error);
+        }
+    }
+}
+
+fn to_json(entry: &Entry, k: usize) -> Value {
+    let opinion = |list: Vec<(&str, f64)>| -> Vec<Value> {
+        list.into_iter().map(|(class, p)| json!({"class": class, "probability": p})).collect()
+    };
+    match entry {
+        Entry::Prediction(record) => json!({
+            "kind": "prediction",
+            "seq": record.seq,
+            "time": record.time.to_string(),
+            "time_source": record.time.source,
+            "image": record.image,
+            "image_sha256": hex(&record.image_sha256),
+            "place": record.place,
+            "image_top": opinion(top(record, k, |c| Some(c.image))),
+            "prior_top": opinion(top(record, k, |c| c.prior)),
+            "fused_top": opinion(top(record, k, |c| Some(c.fused))),
+            "decision": record.decision,
+            "provenance": record.provenance.as_str(),
+            "latency": record.latency,
+        }),
+        Entry::Failure(record) => json!({
+            "kind": "failure",
+            "seq": record.seq,
+            "time": record.time.to_string(),
+            "time_source": record.time.source,
+            "image": record.image,
+            "place": record.place,
+            "error": record.error,
+        }),
+    }
+}
+
+fn time_source(source: TimeSource) -> &'static str {
+    match source {
+        TimeSource::Gps => "GPS time",
+        TimeSource::Rtc => "system clock",
+        TimeSource::SinceBoot => "since boot, no calendar",
+    }
+}
+
+fn describe_place(place: Option<&Place>) -> (String, String) {
+    let Some(place) = place else { return ("unknown".into(), "no place: the image decided alone".into()) };
+    let source = match place.source {
+        PlaceSource::LiveFix => "live fix".into(),
+        PlaceSource::LastFix { age_s } => format!("last fix, {age_s} s old"),
+        PlaceSource::ConfiguredSite => "configured site".into(),
+    };
+    (format!("{} ±{:.0} m", place.at, place.uncertainty_m), source)
+}
+
+/// A decision in words.
+pub(crate) fn describe_decision(decision: &Decision) -> String {
+    match decision {
+        Decision::Class { name, probability, .. } => format!("{name} ({:.1} %)", 100.0 * probability),
+        Decision::RollUp { rank, name, probability } => format!("{rank} {name} ({:.1} %)", 100.0 * probability),
+        Decision::Abstain => "abstained: nothing is sure enough".into(),
+    }
+}

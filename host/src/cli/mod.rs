@@ -1,0 +1,102 @@
+//! The command line: one file a verb, each an args struct and `run`. The work is in the library.
+//!
+//! Exit codes: 0 done · 1 failed · 2 usage · 3 refused by a gate or a signature.
+
+pub mod data;
+pub mod demo;
+pub mod eval;
+pub mod export;
+pub mod logs;
+pub mod model;
+pub mod sweep;
+pub mod train;
+
+use std::{fmt, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::progress::Voice;
+
+/// Train, evaluate, export and review geo-aware image classifiers for camera traps.
+///
+/// The loop: data check → train → eval → export → csp-device on the trap → logs show.
+/// `csp-host demo` runs all of it on a generated sample.
+#[derive(Debug, Parser)]
+#[command(name = "csp-host", version, propagate_version = true)]
+pub struct Cli {
+    /// Print nothing but results and errors.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Demo(demo::DemoArgs),
+    Data(data::DataArgs),
+    Train(train::TrainArgs),
+    Eval(eval::EvalArgs),
+    Sweep(sweep::SweepArgs),
+    Export(export::ExportArgs),
+    Model(model::ModelArgs),
+    Logs(logs::LogsArgs),
+}
+
+/// What every verb is given beside its own arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// How much is said on stderr.
+    pub voice: Voice,
+}
+
+/// An error that a gate or a digest raised: exit code 3.
+#[derive(Debug)]
+pub struct Refused(pub anyhow::Error);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Cli {
+    /// Runs the verb; errors go to stderr, each with its causes.
+    pub fn run(self) -> ExitCode {
+        let context = Context { voice: if self.quiet { Voice::Silent } else { Voice::of_stderr() } };
+        let result = match self.verb {
+            Verb::Demo(args) => demo::run(&args, &context),
+            Verb::Data(args) => data::run(&args, &context),
+            Verb::Train(args) => train::run(&args, &context),
+            Verb::Eval(args) => eval::run(&args, &context),
+            Verb::Sweep(args) => sweep::run(&args, &context),
+            Verb::Export(args) => export::run(&args, &context),
+            Verb::Model(args) => model::run(&args, &context),
+            Verb::Logs(args) => logs::run(&args, &context),
+        };
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::from(if error.is::<Refused>() { 3 } else { 1 })
+            }
+        }
+    }
+}
+
+/// Opens a bundle; one that does not verify is refused.
+pub(crate) fn open_bundle(path: &std::path::Path) -> anyhow::Result<csp_models::bundle::Bundle> {
+    use csp_models::bundle::{Bundle, BundleError};
+    Bundle::open(path).map_err(|error| match error {
+        BundleError::Io { .. } => error.into(),
+        refused => Refused(refused.into()).into(),
+    })
+}
+
+/// Writes one JSON document to stdout.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}

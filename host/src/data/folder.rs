@@ -1,0 +1,126 @@
+//! A folder of photographs: class = sub-folder, place and date from EXIF.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rayon::prelude::*;
+
+use super::{
+    DataError, Split, exif_place,
+    problem::{Kind, Problems, quoted},
+    rows::Draft,
+};
+
+/// Folders inside folders that are entered.
+const MAX_DEPTH: usize = 16;
+
+/// Reads a folder: `class/photo.jpg`, `split/class/photo.jpg` when every first folder is named after a
+/// split, anything deeper is the camera. Photographs without a sub-folder are unlabelled.
+///
+/// # Errors
+/// The folder or one in it cannot be listed.
+pub(crate) fn read(
+    path: &Path,
+    notes: &mut Vec<String>,
+    problems: &mut Problems,
+) -> Result<Vec<Draft>, DataError> {
+    let mut found = Found::default();
+    walk(path, 0, &mut found)?;
+    found.photographs.sort();
+    for (extension, files) in &found.foreign {
+        for file in files {
+            problems.add(Kind::ForeignImage, || format!(".{extension}: {}", quoted(&file.to_string_lossy())));
+        }
+    }
+    let relative = |file: &Path| file.strip_prefix(path).unwrap_or(file).to_path_buf();
+    let folders: Vec<Vec<String>> = found
+        .photographs
+        .iter()
+        .map(|file| {
+            let relative = relative(file);
+            let parent = relative.parent().unwrap_or(Path::new(""));
+            parent.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
+        })
+        .collect();
+    let by_split = folders.iter().all(|f| f.first().is_some_and(|name| Split::from_word(name).is_some()));
+    notes.push(if by_split {
+        "split = first folder, class = second folder, place and date = EXIF".into()
+    } else {
+        "class = first folder, place and date = EXIF".to_string()
+    });
+    let facts: Vec<exif_place::Facts> =
+        found.photographs.par_iter().map(|file| exif_place::read(file)).collect();
+    let mut drafts = Vec::with_capacity(facts.len());
+    for ((file, folders), facts) in found.photographs.into_iter().zip(folders).zip(facts) {
+        let name = relative(&file).to_string_lossy().into_owned();
+        for (kind, reason) in [
+            (Kind::BadExifPlace, facts.bad_place),
+            (Kind::BadDate, facts.bad_date),
+            (Kind::BadExif, facts.damage),
+        ] {
+            if let Some(reason) = reason {
+                problems.add(kind, || format!("{}: {reason}", quoted(&name)));
+            }
+        }
+        let (split, rest) = match folders.split_first() {
+            Some((first, rest)) if by_split => (Split::from_word(first), rest),
+            _ => (None, folders.as_slice()),
+        };
+        let (class, deeper) = rest.split_first().map_or((None, rest), |(class, rest)| (Some(class), rest));
+        drafts.push(Draft {
+            at: quoted(&name),
+            name,
+            image: Some(file),
+            place: facts.place,
+            date: facts.date,
+            class: class.cloned(),
+            split,
+            camera: (!deeper.is_empty()).then(|| deeper.join("/")),
+        });
+    }
+    Ok(drafts)
+}
+
+#[derive(Default)]
+struct Found {
+    photographs: Vec<PathBuf>,
+    /// Pictures of other kinds, by extension.
+    foreign: BTreeMap<String, Vec<PathBuf>>,
+    /// Folders already entered, so that links cannot lead round in circles.
+    entered: BTreeSet<PathBuf>,
+}
+
+fn walk(folder: &Path, depth: usize, found: &mut Found) -> Result<(), DataError> {
+    let io = |source| DataError::io(folder, source);
+    if depth > MAX_DEPTH || !found.entered.insert(fs::canonicalize(folder).map_err(io)?) {
+        return Ok(());
+    }
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io)? {
+        entries.push(entry.map_err(io)?.path());
+    }
+    entries.sort();
+    for path in entries {
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if hidden {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, depth + 1, found)?;
+            continue;
+        }
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        match extension.as_str() {
+            "jpg" | "jpeg" | "jpe" | "png" => found.photographs.push(path),
+            "heic" | "heif" | "avif" | "webp" | "tif" | "tiff" | "bmp" | "gif" | "jp2" | "dng" | "cr2"
+            | "cr3" | "nef" | "arw" | "orf" | "rw2" | "raf" => {
+                found.foreign.entry(extension).or_default().push(path);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

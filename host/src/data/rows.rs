@@ -1,0 +1,337 @@
+//! From drafts of any format to rows: duplicates settled, classes numbered, photographs looked for, digest taken.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Component, Path, PathBuf},
+};
+
+use csp_models::{
+    bundle::hex,
+    labels::{ClassId, Label, Labels},
+    place::LatLon,
+};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Dataset, Row, Split, dates,
+    problem::{Kind, Problems, quoted},
+    swapped,
+};
+
+/// A row as its format gives it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Draft {
+    /// Where it stands, for messages: `line 12`, `image "a1"`.
+    pub(crate) at: String,
+    pub(crate) name: String,
+    pub(crate) image: Option<PathBuf>,
+    pub(crate) place: Option<LatLon>,
+    pub(crate) date: Option<String>,
+    pub(crate) class: Option<String>,
+    pub(crate) split: Option<Split>,
+    pub(crate) camera: Option<String>,
+}
+
+/// Makes the data set of the drafts; whatever is wrong with them goes to `problems`.
+pub(crate) fn settle(source: &Path, drafts: Vec<Draft>, problems: &mut Problems) -> Dataset {
+    let drafts = without_repeats(drafts, problems);
+    find_images(&drafts, problems);
+    let labels = number_classes(&drafts, problems);
+    let ids: HashMap<&str, ClassId> =
+        labels.0.iter().enumerate().map(|(i, label)| (label.name.as_str(), ClassId(i as u16))).collect();
+    let order = dates::order(drafts.iter().filter_map(|draft| draft.date.as_deref()));
+    let rows: Vec<Row> = drafts
+        .iter()
+        .map(|draft| Row {
+            name: draft.name.clone(),
+            image: draft.image.clone(),
+            place: draft.place,
+            season: season(draft, order, problems),
+            class: draft.class.as_deref().and_then(|name| ids.get(name).copied()),
+            split: draft.split,
+            camera: draft.camera.clone(),
+        })
+        .collect();
+    look_at_splits(&drafts, &rows, &labels, problems);
+    look_at_places(&rows, problems);
+    for row in swapped::suspects(&rows) {
+        problems.add(Kind::MaybeSwapped, || {
+            let place = rows[row].place.map_or(String::new(), |place| place.to_string());
+            format!("{}: {place}", drafts[row].at)
+        });
+    }
+    let sha256 = digest(&rows, &labels);
+    Dataset { source: source.into(), rows, labels, sha256 }
+}
+
+/// Each photograph once. The same row again is dropped; a contradiction is an error.
+fn without_repeats(drafts: Vec<Draft>, problems: &mut Problems) -> Vec<Draft> {
+    let mut first: HashMap<PathBuf, usize> = HashMap::new();
+    let mut kept: Vec<Draft> = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let Some(image) = &draft.image else {
+            kept.push(draft);
+            continue;
+        };
+        // `./a.jpg` and `a.jpg` are one file
+        let key: PathBuf = image.components().filter(|c| *c != Component::CurDir).collect();
+        let Some(&earlier) = first.get(&key) else {
+            first.insert(key, kept.len());
+            kept.push(draft);
+            continue;
+        };
+        let other = &kept[earlier];
+        let where_ = |what: String| format!("{} and {}: {}: {what}", other.at, draft.at, quoted(&draft.name));
+        let mut contradiction = false;
+        if other.class != draft.class {
+            contradiction = true;
+            problems.add(Kind::ConflictingLabels, || {
+                let name = |class: &Option<String>| class.as_deref().map_or("no class".into(), quoted);
+                where_(format!("{} and {}", name(&other.class), name(&draft.class)))
+            });
+        }
+        if other.place != draft.place {
+            contradiction = true;
+            problems.add(Kind::ConflictingPlaces, || {
+                let name = |place: Option<LatLon>| place.map_or("no place".into(), |p| p.to_string());
+                where_(format!("{} and {}", name(other.place), name(draft.place)))
+            });
+        }
+        if other.split != draft.split {
+            contradiction = true;
+            problems.add(Kind::SplitLeak, || {
+                let name = |split: Option<Split>| split.map_or("no split".into(), |s| s.to_string());
+                where_(format!("{} and {}", name(other.split), name(draft.split)))
+            });
+        }
+        if !contradiction {
+            problems.add(Kind::RepeatedRow, || where_("the same row".into()));
+        }
+    }
+    kept
+}
+
+fn find_images(drafts: &[Draft], problems: &mut Problems) {
+    let absent: Vec<&Draft> = drafts
+        .par_iter()
+        .filter(|draft| draft.image.as_deref().is_some_and(|path| !path.is_file()))
+        .collect();
+    for draft in absent {
+        problems.add(Kind::MissingImage, || {
+            let path = draft.image.as_deref().unwrap_or(Path::new(""));
+            let hint = match &draft.name {
+                name if name.contains("://") => " (addresses are not downloaded)",
+                _ if path.is_dir() => " (a folder)",
+                _ => "",
+            };
+            format!("{}: {}{hint}", draft.at, quoted(&path.to_string_lossy()))
+        });
+    }
+}
+
+fn number_classes(drafts: &[Draft], problems: &mut Problems) -> Labels {
+    let names: BTreeSet<&str> = drafts.iter().filter_map(|draft| draft.class.as_deref()).collect();
+    let mut spellings: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for name in &names {
+        let plain = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+        spellings.entry(plain).or_default().push(name);
+    }
+    for (plain, variants) in spellings {
+        if variants.len() > 1 && !plain.is_empty() {
+            problems.add(Kind::LabelVariants, || {
+                variants.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+            });
+        }
+    }
+    let limit = usize::from(u16::MAX);
+    if names.len() > limit {
+        problems.add(Kind::TooManyClasses, || format!("{} different classes", names.len()));
+    }
+    Labels(names.into_iter().take(limit).map(Label::new).collect())
+}
+
+fn season(draft: &Draft, order: dates::Order, problems: &mut Problems) -> Option<f64> {
+    let text = draft.date.as_deref()?;
+    let season = dates::parse(dates::start(text), order).and_then(dates::Day::season);
+    if season.is_none() {
+        problems.add(Kind::BadDate, || {
+            let hint = if dates::parse(text, dates::Order::DayFirst).is_some() {
+                " (day or month first? nothing in the file tells)"
+            } else {
+                ""
+            };
+            format!("{}: {}{hint}", draft.at, quoted(text))
+        });
+    }
+    season
+}
+
+fn look_at_splits(drafts: &[Draft], rows: &[Row], labels: &Labels, problems: &mut Problems) {
+    if rows.iter().any(|row| row.split.is_some()) {
+        for (draft, row) in drafts.iter().zip(rows) {
+            if row.split.is_none() {
+                problems.add(Kind::PartialSplit, || format!("{}: {}", draft.at, quoted(&row.name)));
+            }
+        }
+    }
+    let mut counts: BTreeMap<ClassId, [usize; 2]> = BTreeMap::new();
+    for row in rows {
+        if let (Some(class), Some(split)) = (row.class, row.split) {
+            counts.entry(class).or_default()[usize::from(split != Split::Train)] += 1;
+        }
+    }
+    if counts.values().all(|[train, _]| *train == 0) {
+        return; // no training part at all: a test set for an existing model
+    }
+    for (class, [train, held]) in counts {
+        if train == 0 {
+            problems.add(Kind::UntrainedClass, || format!("{} ({held} rows)", quoted(labels.name(class))));
+        }
+    }
+}
+
+/// Patterns over the whole set that a person would notice on a map.
+fn look_at_places(rows: &[Row], problems: &mut Problems) {
+    /// Fewer places than this show no pattern.
+    const ENOUGH: usize = 20;
+    let places: Vec<LatLon> = rows.iter().filter_map(|row| row.place).collect();
+    if places.len() < ENOUGH {
+        return;
+    }
+    if places.iter().all(|place| *place == places[0]) {
+        problems.add(Kind::OnePlace, || format!("{} rows at {}", places.len(), places[0]));
+    } else if places.iter().all(|place| place.lat().fract() == 0.0 && place.lon().fract() == 0.0) {
+        problems.add(Kind::CoarsePlaces, || format!("{} places, such as {}", places.len(), places[0]));
+    }
+    let equal = places.iter().filter(|place| place.lat() == place.lon()).count();
+    if equal * 2 > places.len() {
+        problems.add(Kind::EqualCoordinates, || format!("in {equal} of {} places", places.len()));
+    }
+}
+
+/// SHA-256 of the rows: every field with its length or presence, so that no two contents run together.
+fn digest(rows: &[Row], labels: &Labels) -> String {
+    let mut hash = Sha256::new();
+    let mut field = |bytes: Option<&[u8]>| match bytes {
+        None => hash.update([0]),
+        Some(bytes) => {
+            hash.update([1]);
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        }
+    };
+    for row in rows {
+        field(Some(row.name.as_bytes()));
+        field(row.place.map(|p| p.lat().to_le_bytes()).as_ref().map(|b| &b[..]));
+        field(row.place.map(|p| p.lon().to_le_bytes()).as_ref().map(|b| &b[..]));
+        field(row.season.map(f64::to_le_bytes).as_ref().map(|b| &b[..]));
+        field(row.class.map(|class| labels.name(class).as_bytes()));
+        field(row.split.map(|split| split.to_string()).as_ref().map(|s| s.as_bytes()));
+        field(row.camera.as_ref().map(|s| s.as_bytes()));
+    }
+    hex(&hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(line: usize, image: &str, class: &str) -> Draft {
+        Draft {
+            at: format!("line {line}"),
+            name: image.into(),
+            image: Some(Path::new("/d").join(image)),
+            class: Some(class.into()),
+            ..Draft::default()
+        }
+    }
+
+    fn kinds(problems: &Problems) -> Vec<(Kind, usize)> {
+        problems.iter().map(|p| (p.kind, p.count)).filter(|(k, _)| *k != Kind::MissingImage).collect()
+    }
+
+    #[test]
+    fn the_same_photograph_twice() {
+        let mut problems = Problems::default();
+        let set = settle(
+            Path::new("t"),
+            vec![draft(2, "a.jpg", "lynx"), draft(3, "./a.jpg", "lynx"), draft(4, "a.jpg", "cat")],
+            &mut problems,
+        );
+        assert_eq!(set.rows.len(), 1);
+        assert_eq!(kinds(&problems), [(Kind::ConflictingLabels, 1), (Kind::RepeatedRow, 1)]);
+        let text = problems.errors_text();
+        assert!(text.contains("line 2 and line 4") && text.contains("\"lynx\" and \"cat\""), "{text}");
+
+        let mut problems = Problems::default();
+        let place = LatLon::new(1.0, 2.0).ok();
+        let rows = vec![
+            Draft { split: Some(Split::Train), ..draft(2, "a.jpg", "x") },
+            Draft { split: Some(Split::Val), place, ..draft(3, "a.jpg", "x") },
+        ];
+        settle(Path::new("t"), rows, &mut problems);
+        assert_eq!(kinds(&problems), [(Kind::ConflictingPlaces, 1), (Kind::SplitLeak, 1)]);
+    }
+
+    #[test]
+    fn classes_are_sorted_and_variants_reported() {
+        let mut problems = Problems::default();
+        let rows = ["red fox", "lynx", "Red_Fox", "lynx"];
+        let rows = rows.iter().enumerate().map(|(i, c)| draft(i, &format!("{i}"), c)).collect();
+        let set = settle(Path::new("t"), rows, &mut problems);
+        let names: Vec<&str> = set.labels.0.iter().map(|l| l.name.as_str()).collect();
+        assert_eq!(names, ["Red_Fox", "lynx", "red fox"]);
+        assert_eq!(set.rows[1].class, Some(ClassId(1)));
+        assert_eq!(kinds(&problems), [(Kind::LabelVariants, 1)]);
+    }
+
+    #[test]
+    fn patterns_over_the_whole_set() {
+        let at = |f: &dyn Fn(f64) -> (f64, f64)| {
+            let mut problems = Problems::default();
+            let rows = (0..30)
+                .map(|i| {
+                    let (lat, lon) = f(f64::from(i));
+                    Draft { place: LatLon::new(lat, lon).ok(), ..Draft::default() }
+                })
+                .collect();
+            settle(Path::new("t"), rows, &mut problems);
+            kinds(&problems).into_iter().map(|(k, _)| k).collect::<Vec<_>>()
+        };
+        assert_eq!(at(&|_| (1.5, 2.5)), [Kind::OnePlace]);
+        assert_eq!(at(&|i| (i, i + 1.0)), [Kind::CoarsePlaces]);
+        assert_eq!(at(&|i| (i + 0.5, i + 0.5)), [Kind::EqualCoordinates]);
+        assert_eq!(at(&|i| (i + 0.5, i + 1.5)), []);
+    }
+
+    #[test]
+    fn classes_that_training_never_sees() {
+        let mut problems = Problems::default();
+        let rows = vec![
+            Draft { split: Some(Split::Train), ..draft(2, "a", "lynx") },
+            Draft { split: Some(Split::Val), ..draft(3, "b", "lynx") },
+            Draft { split: Some(Split::Test), ..draft(4, "c", "cat") },
+            draft(5, "d", "lynx"),
+        ];
+        settle(Path::new("t"), rows, &mut problems);
+        assert_eq!(kinds(&problems), [(Kind::UntrainedClass, 1), (Kind::PartialSplit, 1)]);
+    }
+
+    #[test]
+    fn the_digest_is_of_the_content() {
+        let digest = |rows: Vec<Draft>| settle(Path::new("t"), rows, &mut Problems::default()).sha256;
+        let base = digest(vec![draft(2, "a", "x"), draft(3, "b", "y")]);
+        assert_eq!(base, digest(vec![draft(9, "a", "x"), draft(8, "b", "y")]));
+        for other in [
+            vec![draft(2, "b", "y"), draft(3, "a", "x")],
+            vec![draft(2, "a", "x"), draft(3, "b", "x")],
+            vec![draft(2, "a", "x"), Draft { split: Some(Split::Val), ..draft(3, "b", "y") }],
+            vec![draft(2, "a", "x"), Draft { place: LatLon::new(1.0, 1.0).ok(), ..draft(3, "b", "y") }],
+            vec![draft(2, "a", "x"), Draft { camera: Some("c".into()), ..draft(3, "b", "y") }],
+        ] {
+            assert_ne!(base, digest(other));
+        }
+        assert_eq!(base.len(), 64);
+    }
+}

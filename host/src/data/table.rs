@@ -1,0 +1,240 @@
+//! Tables: CSV and TSV with a header.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::{Path, PathBuf},
+};
+
+use csv::{ByteRecord, ReaderBuilder};
+
+use super::{
+    DataError, MAX_INDEX_FILE, Split,
+    columns::{self, Column, Columns},
+    coordinates::{PlaceReader, is_empty_cell},
+    problem::{Kind, Problems, quoted},
+    rows::Draft,
+};
+
+/// The delimiters that are tried, the commonest first.
+const DELIMITERS: [(u8, &str); 4] = [(b',', "comma"), (b'\t', "tab"), (b';', "semicolon"), (b'|', "bar")];
+/// Longest header line, bytes.
+const MAX_HEADER: u64 = 1 << 20;
+
+/// A table whose header was read.
+pub(crate) struct Table {
+    path: PathBuf,
+    /// The column names.
+    pub(crate) header: Vec<String>,
+    /// True where a comma may be a decimal comma.
+    pub(crate) decimal_comma: bool,
+    /// The delimiter in words.
+    pub(crate) delimiter: &'static str,
+    reader: csv::Reader<File>,
+    lines: LineCounter,
+}
+
+/// Finds the line a record starts in. The csv reader's own count lags behind after `\r\n` and blank lines.
+struct LineCounter {
+    reader: BufReader<File>,
+    at: u64,
+    line: u64,
+}
+
+impl LineCounter {
+    /// The line of the record that the csv reader places at that byte; bytes only ever grow.
+    fn line_of(&mut self, byte: u64) -> io::Result<u64> {
+        loop {
+            let chunk = self.reader.fill_buf()?;
+            let before = (byte.saturating_sub(self.at) as usize).min(chunk.len());
+            let newlines = |bytes: &[u8]| bytes.iter().filter(|&&b| b == b'\n').count() as u64;
+            let ends = chunk[before..].iter().take_while(|&&b| matches!(b, b'\n' | b'\r')).count();
+            let (used, all) = (before + ends, chunk.len());
+            self.line += newlines(&chunk[..used]);
+            self.reader.consume(used);
+            self.at += used as u64;
+            if used < all || all == 0 {
+                return Ok(self.line);
+            }
+        }
+    }
+}
+
+impl Table {
+    /// Opens a table and finds out its delimiter: the one whose header names most columns we know.
+    ///
+    /// # Errors
+    /// Missing, too large, not UTF-8, no header.
+    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+        let io = |source| DataError::io(path, source);
+        let file = File::open(path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() > MAX_INDEX_FILE {
+            return Err(DataError::outline(path, "larger than 4 GiB; split the table"));
+        }
+        let mut first = Vec::new();
+        let mut lines = io::Read::take(BufReader::new(file), MAX_HEADER);
+        while first.iter().all(u8::is_ascii_whitespace) {
+            first.clear();
+            if lines.read_until(b'\n', &mut first).map_err(io)? == 0 {
+                return Err(DataError::outline(path, "the table is empty"));
+            }
+        }
+        if first.starts_with(&[0xff, 0xfe]) || first.starts_with(&[0xfe, 0xff]) {
+            return Err(DataError::outline(path, "UTF-16 text; save it as CSV UTF-8"));
+        }
+        let first = String::from_utf8(first)
+            .map_err(|_| DataError::outline(path, "the header is not UTF-8; save the table as CSV UTF-8"))?;
+        let headers = DELIMITERS.map(|(byte, name)| (byte, name, split_line(&first, byte)));
+        let (byte, delimiter, header) = headers
+            .into_iter()
+            // the first of equals wins max_by_key's last: compare in reverse
+            .rev()
+            .max_by_key(|(_, _, header)| (columns::recognised(header), header.len()))
+            .ok_or_else(|| DataError::outline(path, "no header"))?;
+        let reader = ReaderBuilder::new()
+            .delimiter(byte)
+            .flexible(true)
+            .has_headers(true)
+            .from_path(path)
+            .map_err(|error| csv_error(path, error))?;
+        let lines = LineCounter { reader: BufReader::new(File::open(path).map_err(io)?), at: 0, line: 1 };
+        Ok(Self { path: path.into(), header, decimal_comma: byte != b',', delimiter, reader, lines })
+    }
+
+    /// Calls `each` with every row: where it stands, and its fields, as many as the header has. Rows of
+    /// other lengths and rows that are not UTF-8 are problems.
+    ///
+    /// # Errors
+    /// Only when reading fails.
+    pub(crate) fn each(
+        &mut self,
+        problems: &mut Problems,
+        mut each: impl FnMut(&str, &[&str], &mut Problems),
+    ) -> Result<(), DataError> {
+        let mut record = ByteRecord::new();
+        // `headers()` was not called: this reads and skips the header
+        while self.reader.read_byte_record(&mut record).map_err(|error| csv_error(&self.path, error))? {
+            let byte = record.position().map_or(0, csv::Position::byte);
+            let at = format!("line {}", self.lines.line_of(byte).map_err(|e| DataError::io(&self.path, e))?);
+            if record.len() != self.header.len() {
+                problems.add(Kind::RaggedRow, || {
+                    format!("{at}: {} fields, the header has {}", record.len(), self.header.len())
+                });
+                continue;
+            }
+            let mut fields = Vec::with_capacity(record.len());
+            for (field, name) in record.iter().zip(&self.header) {
+                match std::str::from_utf8(field) {
+                    Ok(text) => fields.push(text.trim()),
+                    Err(_) => problems.add(Kind::NotUtf8, || {
+                        format!("{at}, column {}: {}", quoted(name), quoted(&String::from_utf8_lossy(field)))
+                    }),
+                }
+            }
+            if fields.len() == self.header.len() {
+                each(&at, &fields, problems);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn split_line(line: &str, delimiter: u8) -> Vec<String> {
+    let mut reader =
+        ReaderBuilder::new().delimiter(delimiter).has_headers(false).from_reader(line.as_bytes());
+    let record = reader.records().next().and_then(Result::ok).unwrap_or_default();
+    record.iter().map(|name| name.trim().trim_start_matches('\u{feff}').to_string()).collect()
+}
+
+fn csv_error(path: &Path, error: csv::Error) -> DataError {
+    let reason = error.to_string();
+    match error.into_kind() {
+        csv::ErrorKind::Io(source) => DataError::io(path, source),
+        _ => DataError::outline(path, reason),
+    }
+}
+
+/// Reads a table of photographs or observations.
+///
+/// # Errors
+/// Unreadable, or without the columns a place needs.
+pub(crate) fn read(
+    path: &Path,
+    notes: &mut Vec<String>,
+    problems: &mut Problems,
+) -> Result<Vec<Draft>, DataError> {
+    let mut table = Table::open(path)?;
+    let columns = Columns::of(&table.header).map_err(|reason| DataError::outline(path, reason))?;
+    notes.push(format!("{}-separated; columns: {}", table.delimiter, columns.describe()));
+    let unused: Vec<String> = (0..table.header.len())
+        .filter(|&index| !columns.uses(index))
+        .map(|index| quoted(&table.header[index]))
+        .collect();
+    if !unused.is_empty() {
+        notes.push(format!("columns not used: {}", unused.join(", ")));
+    }
+    let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    let mut drafts = Vec::new();
+    let mut places = PlaceReader::new(&columns.lat.name, &columns.lon.name, table.decimal_comma);
+    table.each(problems, |at, fields, problems| {
+        let cell = |column: &Option<Column>| {
+            column.as_ref().map(|c| fields[c.index]).filter(|text| !is_empty_cell(text))
+        };
+        for column in columns.all() {
+            if fields[column.index].contains(['\n', '\r']) {
+                problems.add(Kind::BrokenCell, || {
+                    format!("{at}, column {}: {}", quoted(&column.name), quoted(fields[column.index]))
+                });
+            }
+        }
+        let image = cell(&columns.image);
+        drafts.push(Draft {
+            at: at.into(),
+            name: image.unwrap_or(at).into(),
+            image: image.map(|name| resolve(&base, name)),
+            place: places.read(at, fields[columns.lat.index], fields[columns.lon.index], problems),
+            date: cell(&columns.date).map(Into::into),
+            class: class(at, &columns.label, fields, problems),
+            split: split(at, &columns.split, cell(&columns.split), problems),
+            camera: cell(&columns.camera).map(Into::into),
+        });
+    })?;
+    places.finish(problems);
+    Ok(drafts)
+}
+
+/// A class is any word but those that say "nothing"; `none` stays one, since it can mean an empty picture.
+fn class(at: &str, column: &Option<Column>, fields: &[&str], problems: &mut Problems) -> Option<String> {
+    let column = column.as_ref()?;
+    let text = fields[column.index];
+    if text.is_empty() {
+        return None;
+    }
+    if matches!(text, "NA" | "N/A" | "n/a" | "NaN" | "nan" | "null" | "NULL" | "\\N") {
+        problems.add(Kind::EmptyWord, || format!("{at}, column {}: {}", quoted(&column.name), quoted(text)));
+        return None;
+    }
+    Some(text.into())
+}
+
+fn split(at: &str, column: &Option<Column>, cell: Option<&str>, problems: &mut Problems) -> Option<Split> {
+    let (column, word) = (column.as_ref()?, cell?);
+    let split = Split::from_word(word);
+    if split.is_none() {
+        problems
+            .add(Kind::UnknownSplit, || format!("{at}, column {}: {}", quoted(&column.name), quoted(word)));
+    }
+    split
+}
+
+/// The file a table or JSON names, relative to `base`. Backslashes are turned where only that finds it.
+pub(crate) fn resolve(base: &Path, name: &str) -> PathBuf {
+    let path = base.join(name);
+    if name.contains('\\') && !path.exists() {
+        let turned = base.join(name.replace('\\', "/"));
+        if turned.exists() {
+            return turned;
+        }
+    }
+    path
+}

@@ -1,0 +1,132 @@
+//! What can be evaluated: a training run on its burn device, or a bundle on the field's own engine.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use csp_device::infer::Engine;
+use csp_models::{
+    bundle::Bundle,
+    fusion::Fusion,
+    labels::Labels,
+    manifest::ImageInput,
+    picture,
+    place::LatLon,
+};
+
+use crate::training::TrainedModel;
+
+/// Both branches of a model.
+pub trait Predictor: Sync {
+    /// The classes, in the order of the outputs.
+    fn labels(&self) -> &Labels;
+    /// How pictures are prepared.
+    fn input(&self) -> &ImageInput;
+    /// How the branches are combined.
+    fn fusion(&self) -> &Fusion;
+    /// False for an image-only model.
+    fn has_location(&self) -> bool;
+    /// Image logits of pictures, each `[height, width, 3]` bytes: `[pictures][classes]`.
+    ///
+    /// # Errors
+    /// What the engine says.
+    fn image_logits(&self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, String>;
+    /// Location logits of a place, `[classes]`.
+    ///
+    /// # Errors
+    /// What the engine says, or that there is no location branch.
+    fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String>;
+}
+
+/// A training run.
+#[derive(Debug)]
+pub struct RunPredictor {
+    /// The model of the run.
+    pub model: TrainedModel,
+    /// Where it is computed.
+    pub device: Device,
+}
+
+impl Predictor for RunPredictor {
+    fn labels(&self) -> &Labels {
+        &self.model.labels
+    }
+
+    fn input(&self) -> &ImageInput {
+        &self.model.input
+    }
+
+    fn fusion(&self) -> &Fusion {
+        &self.model.fusion
+    }
+
+    fn has_location(&self) -> bool {
+        self.model.location.is_some()
+    }
+
+    fn image_logits(&self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, String> {
+        let input = &self.model.input;
+        let pixels: Vec<f32> = pictures.iter().flat_map(|picture| picture::to_f32(picture, input)).collect();
+        let shape = [pictures.len(), 3, input.height as usize, input.width as usize];
+        let images = Tensor::<4>::from_data(TensorData::new(pixels, shape), &self.device);
+        rows(self.model.image.forward(images))
+    }
+
+    fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String> {
+        let (Some(network), Some(encoder)) = (&self.model.location, &self.model.encoder) else {
+            return Err("the model has no location branch".into());
+        };
+        let features: Vec<f32> = encoder.encode(at).into_iter().map(|feature| feature as f32).collect();
+        let shape = [1, features.len()];
+        let features = Tensor::<2>::from_data(TensorData::new(features, shape), &self.device);
+        rows(network.forward(features)).map(|mut rows| rows.swap_remove(0))
+    }
+}
+
+/// A tensor `[rows, columns]` as vectors.
+fn rows(tensor: Tensor<2>) -> Result<Vec<Vec<f32>>, String> {
+    let [_, columns] = tensor.dims();
+    let values: Vec<f32> = tensor.into_data().try_into_vec().map_err(|error| format!("{error:?}"))?;
+    Ok(values.chunks(columns).map(<[f32]>::to_vec).collect())
+}
+
+/// A bundle, run by the engine that the field runs.
+pub struct EnginePredictor {
+    bundle: Bundle,
+    engine: Engine,
+}
+
+impl EnginePredictor {
+    /// Loads a verified bundle.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn new(bundle: Bundle) -> Result<Self, csp_device::infer::InferError> {
+        let engine = Engine::load(&bundle)?;
+        Ok(Self { bundle, engine })
+    }
+}
+
+impl Predictor for EnginePredictor {
+    fn labels(&self) -> &Labels {
+        &self.bundle.manifest.labels
+    }
+
+    fn input(&self) -> &ImageInput {
+        &self.bundle.manifest.input
+    }
+
+    fn fusion(&self) -> &Fusion {
+        &self.bundle.manifest.fusion
+    }
+
+    fn has_location(&self) -> bool {
+        self.engine.has_location()
+    }
+
+    fn image_logits(&self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, String> {
+        use rayon::prelude::*;
+        pictures.par_iter().map(|pixels| self.engine.classify(pixels).map_err(|e| e.to_string())).collect()
+    }
+
+    fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String> {
+        self.engine.location_logits(at).map_err(|error| error.to_string())
+    }
+}

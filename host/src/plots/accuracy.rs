@@ -1,0 +1,122 @@
+//! Accuracy with and without place: bars for one model, lines over label ratios for a sweep.
+
+use std::path::Path;
+
+use plotters::prelude::*;
+
+use super::{PlotError, save};
+use crate::evaluation::Evaluation;
+
+const IMAGE: RGBColor = RGBColor(0x99, 0xa0, 0xa8);
+const PLACE: RGBColor = RGBColor(0xe0, 0x9f, 0x3e);
+const FUSED: RGBColor = RGBColor(0x2a, 0x7f, 0x62);
+/// In the order of a sweep's methods: image only, supervised location, CSP.
+const METHODS: [RGBColor; 3] = [IMAGE, PLACE, FUSED];
+
+/// Bars of top-1 accuracy: the image alone, the place alone, both; then image and both for each class.
+///
+/// # Errors
+/// [`PlotError`].
+pub fn accuracy_bars(path: &Path, title: &str, evaluation: &Evaluation) -> Result<(), PlotError> {
+    let mut groups = vec![("all".to_string(), vec![(evaluation.image.top1, IMAGE)])];
+    if let Some(location) = &evaluation.location {
+        groups[0].1.push((location.top1, PLACE));
+    }
+    groups[0].1.push((evaluation.fused.top1, FUSED));
+    for class in evaluation.per_class.iter().take(24) {
+        groups.push((class.class.clone(), vec![(class.image_top1, IMAGE), (class.fused_top1, FUSED)]));
+    }
+    let width = (120 + 64 * groups.len()).max(480) as u32;
+    save(path, (width, 360), |area| {
+        let mut chart = ChartBuilder::on(area)
+            .caption(title, ("sans-serif", 18))
+            .margin(12)
+            .x_label_area_size(60)
+            .y_label_area_size(44)
+            .build_cartesian_2d(-0.2..groups.len() as f64, 0.0..1.0)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .disable_x_axis()
+            .y_desc("top-1 accuracy")
+            .y_label_formatter(&|share| format!("{:.0} %", 100.0 * share))
+            .draw()?;
+        for (i, (name, bars)) in groups.iter().enumerate() {
+            let step = 0.8 / bars.len() as f64;
+            for (j, (share, colour)) in bars.iter().enumerate() {
+                let left = i as f64 + step * j as f64;
+                let corners = [(left, 0.0), (left + step * 0.92, *share)];
+                chart.draw_series([Rectangle::new(corners, colour.filled())])?;
+            }
+            let (x, y) = chart.backend_coord(&(i as f64, 0.0));
+            let turned = ("sans-serif", 11).into_font().color(&BLACK);
+            let short: String = name.chars().take(18).collect();
+            // every other name one line lower, so that neighbours do not collide
+            area.draw_text(&short, &turned, (x, y + 8 + 16 * (i as i32 % 2)))?;
+        }
+        for (i, (name, colour)) in
+            [("image alone", IMAGE), ("place alone", PLACE), ("image and place", FUSED)].iter().enumerate()
+        {
+            let (x, y) = (60 + 140 * i as i32, 342);
+            area.draw(&Rectangle::new([(x, y - 9), (x + 10, y + 1)], colour.filled()))?;
+            area.draw_text(name, &("sans-serif", 12).into_font().color(&BLACK), (x + 15, y - 9))?;
+        }
+        Ok(())
+    })
+}
+
+/// One method of a sweep: for each label ratio the mean accuracy and its standard deviation.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// The method's name.
+    pub name: String,
+    /// (share of the labels, mean top-1, standard deviation), all 0 to 1.
+    pub points: Vec<(f64, f64, f64)>,
+}
+
+/// Top-1 accuracy over the share of labels (log axis), error bars of one standard deviation.
+///
+/// # Errors
+/// [`PlotError`].
+pub fn label_ratio_lines(path: &Path, title: &str, series: &[Series]) -> Result<(), PlotError> {
+    let all = || series.iter().flat_map(|s| &s.points);
+    let low = all().map(|p| p.1 - p.2).fold(1.0, f64::min);
+    let high = all().map(|p| p.1 + p.2).fold(0.0, f64::max);
+    let (left, right) = (all().map(|p| p.0).fold(1.0, f64::min), all().map(|p| p.0).fold(0.0, f64::max));
+    save(path, (640, 400), |area| {
+        let mut chart = ChartBuilder::on(area)
+            .caption(title, ("sans-serif", 18))
+            .margin(14)
+            .x_label_area_size(40)
+            .y_label_area_size(50)
+            .build_cartesian_2d(
+                (left * 0.9..right * 1.1).log_scale(),
+                (low - 0.02).max(0.0)..(high + 0.02).min(1.0),
+            )?;
+        chart
+            .configure_mesh()
+            .x_desc("share of labels")
+            .y_desc("top-1 accuracy")
+            .x_label_formatter(&|share| format!("{:.0} %", 100.0 * share))
+            .y_label_formatter(&|share| format!("{:.0} %", 100.0 * share))
+            .draw()?;
+        for (series, colour) in series.iter().zip(METHODS.into_iter().cycle()) {
+            let line = series.points.iter().map(|p| (p.0, p.1));
+            chart
+                .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
+                .label(&series.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(3)));
+            let bars = series.points.iter().map(|&(x, mean, sd)| {
+                ErrorBar::new_vertical(x, mean - sd, mean, mean + sd, colour.filled(), 8)
+            });
+            chart.draw_series(bars)?;
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::LowerRight)
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.2))
+            .draw()?;
+        Ok(())
+    })
+}

@@ -1,0 +1,127 @@
+//! A trap's store, read in whatever condition it comes back from the field.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use csp_models::record::{Entry, RECORD_SCHEMA, Segment, SegmentHeader, read_segment};
+
+/// Everything readable in a store.
+#[derive(Debug)]
+pub struct Store {
+    /// The segments, in the order they were written.
+    pub segments: Vec<StoredSegment>,
+}
+
+/// One segment file.
+#[derive(Debug)]
+pub struct StoredSegment {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it holds.
+    pub content: Segment,
+}
+
+/// Why a store cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviewError {
+    /// The directory or a segment cannot be read.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// The directory or the segment.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// No segment there.
+    #[error("{path}: no segments (*.seg) here; is it the --store directory of csp-device run?", path = .path.display())]
+    NoSegments {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Written by newer firmware.
+    #[error(
+        "{path}: records of schema {found}, this csp-host reads up to {RECORD_SCHEMA}: update it",
+        path = .path.display()
+    )]
+    NewerSchema {
+        /// The segment.
+        path: PathBuf,
+        /// Its schema.
+        found: u16,
+    },
+}
+
+impl Store {
+    /// Reads every `*.seg` of a directory. Damage is kept in the segments, not an error.
+    ///
+    /// # Errors
+    /// [`ReviewError`]: unreadable, empty, or written by newer firmware.
+    pub fn read(dir: &Path) -> Result<Self, ReviewError> {
+        let io = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| ReviewError::Io { path, source }
+        };
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(dir).map_err(io(dir))? {
+            let path = entry.map_err(io(dir))?.path();
+            if path.extension().is_some_and(|extension| extension == "seg") {
+                paths.push(path);
+            }
+        }
+        if paths.is_empty() {
+            return Err(ReviewError::NoSegments { path: dir.into() });
+        }
+        paths.sort();
+        let mut segments = Vec::new();
+        for path in paths {
+            let content = read_segment(&fs::read(&path).map_err(io(&path))?);
+            match &content.header {
+                Some(header) if header.schema > RECORD_SCHEMA => {
+                    return Err(ReviewError::NewerSchema { path, found: header.schema });
+                }
+                _ => segments.push(StoredSegment { path, content }),
+            }
+        }
+        Ok(Self { segments })
+    }
+
+    /// All entries, in order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.segments.iter().flat_map(|segment| &segment.content.entries)
+    }
+
+    /// The first readable header: which trap this is.
+    pub fn header(&self) -> Option<&SegmentHeader> {
+        self.segments.iter().find_map(|segment| segment.content.header.as_ref())
+    }
+
+    /// One line for every damage: what is lost and where.
+    pub fn damage(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for StoredSegment { path, content } in &self.segments {
+            let path = path.display();
+            if content.header.is_none() {
+                lines.push(format!("{path}: the header is damaged: trap and model of these records are unknown"));
+            }
+            for (offset, error) in &content.damaged {
+                lines.push(format!("{path}: a damaged record at byte {offset}: {error}"));
+            }
+            if content.torn_tail > 0 {
+                lines.push(format!(
+                    "{path}: the last {} bytes are an unfinished record, cut by a power failure",
+                    content.torn_tail
+                ));
+            }
+        }
+        let mut expected = None;
+        for seq in self.entries().map(Entry::seq) {
+            if let Some(expected) = expected.filter(|&expected| expected != seq) {
+                lines.push(format!("record {seq} follows record {}: something between them is missing", expected - 1));
+            }
+            expected = Some(seq + 1);
+        }
+        lines
+    }
+}
