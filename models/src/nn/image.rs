@@ -6,15 +6,18 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Tensor},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{MobileNetV2, MobileNetV2Config, SmallCnn, SmallCnnConfig};
 
 /// Which backbone, with its size.
-#[derive(Config, Debug, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BackboneKind {
     /// [`SmallCnn`] with the channels of its first stage.
     SmallCnn(usize),
     /// [`MobileNetV2`] with its width multiplier.
+    #[serde(rename = "mobilenet-v2")]
     MobileNetV2(f64),
 }
 

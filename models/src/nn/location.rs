@@ -4,10 +4,12 @@
 //! (+ input where the widths agree) → LayerNorm, the output layer with activation and dropout and
 //! without normalisation.
 
+use std::{vec, vec::Vec};
+
 use burn::{
     config::Config,
     module::Module,
-    nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig},
+    nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{Device, Tensor, activation},
 };
 
@@ -39,9 +41,6 @@ pub struct FeedForwardConfig {
     /// Non-linearity of every layer, the last included.
     #[config(default = "Activation::LeakyRelu")]
     pub activation: Activation,
-    /// Share of activations dropped in training.
-    #[config(default = 0.5)]
-    pub dropout: f64,
 }
 
 /// The location encoder `e(x)` after its position features. Created by [`FeedForwardConfig::init`].
@@ -49,7 +48,6 @@ pub struct FeedForwardConfig {
 pub struct FeedForward {
     layers: Vec<Linear>,
     norms: Vec<LayerNorm>,
-    dropout: Dropout,
     #[module(skip)]
     activation: Activation,
 }
@@ -70,7 +68,6 @@ impl FeedForwardConfig {
         FeedForward {
             layers: widths.windows(2).map(linear).collect(),
             norms: (0..self.hidden_layers).map(|_| LayerNormConfig::new(self.hidden).init(device)).collect(),
-            dropout: DropoutConfig::new(self.dropout).init(),
             activation: self.activation,
         }
     }
@@ -83,6 +80,21 @@ impl FeedForward {
     /// - input: `[batch, position features]`
     /// - output: `[batch, output]`
     pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
+        self.forward_dropping(features, &mut |activations| activations)
+    }
+
+    /// [`forward`](Self::forward) as in training: `drop` is dropout, applied to the activations
+    /// `[batch, width]` of every layer, the last included. The caller owns its randomness, so that a
+    /// resumed run and another device draw the same masks.
+    ///
+    /// # Shapes
+    /// - input: `[batch, position features]`
+    /// - output: `[batch, output]`
+    pub fn forward_dropping(
+        &self,
+        features: Tensor<2>,
+        drop: &mut dyn FnMut(Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
         let mut x = features;
         for (i, layer) in self.layers.iter().enumerate() {
             let z = layer.forward(x.clone());
@@ -91,7 +103,7 @@ impl FeedForward {
                 Activation::LeakyRelu => activation::leaky_relu(z, 0.2),
                 Activation::Gelu => activation::gelu(z),
             };
-            let z = self.dropout.forward(z);
+            let z = drop(z);
             x = match self.norms.get(i) {
                 Some(norm) if z.dims() == x.dims() => norm.forward(z + x),
                 Some(norm) => norm.forward(z),

@@ -1,6 +1,8 @@
 //! MobileNetV2 (Sandler et al., CVPR 2018), the device's default backbone: 3.5 M parameters, 300 M
 //! multiply-adds at width 1.0 and 224×224.
 
+use std::vec::Vec;
+
 use burn::{
     config::Config,
     module::Module,

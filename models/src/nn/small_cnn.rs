@@ -2,6 +2,8 @@
 //! at half resolution and one residual 3×3 convolution. At width 24: 0.16 M parameters, 22 M
 //! multiply-adds at 64×64.
 
+use std::vec::Vec;
+
 use burn::{
     config::Config,
     module::Module,

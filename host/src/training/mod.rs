@@ -1,0 +1,42 @@
+//! How a model is trained: `backbone` → `features` → `pretrain` → `finetune` → `probe` → `calibrate`.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | every setting, with its default |
+//! | [`roles`] | which row may teach what: labels that are not granted are not there |
+//! | [`losses`], [`sampler`] | the mathematics, with golden values |
+//! | `stages` | what learns: a state and a step each |
+//! | `runner` | runs a stage: checkpoints, metrics, progress, interruption, loss watch |
+//! | `weights`, `optim`, `init`, [`mod@rng`] | tensors by name, AdamW, first weights, streams of random numbers |
+//! | [`run_dir`] | the run on disk |
+//! | [`calibrate`] | the fusion's parameters |
+//! | [`model`] | the result |
+//!
+//! On the CPU a run is a pure function of data, configuration and seed, interrupted or not.
+
+pub mod calibrate;
+pub mod config;
+mod device;
+mod error;
+mod init;
+pub mod losses;
+mod model;
+mod optim;
+mod pipeline;
+mod progress;
+pub(crate) mod rng;
+pub mod roles;
+pub mod run_dir;
+mod runner;
+pub mod sampler;
+mod stages;
+pub mod weights;
+
+pub use config::TrainConfig;
+pub use device::{Chosen, choose};
+pub use error::TrainError;
+pub use model::TrainedModel;
+pub use pipeline::{Summary, TrainOptions, train};
+pub use progress::{Progress, Voice};
+pub use roles::{Role, RowRoles, TrainingSet};
+pub use run_dir::RunDir;

@@ -1,0 +1,293 @@
+//! Which row may teach what. A [`TrainingSet`] is all that the stages see of a data set: the labels
+//! it does not grant are not in it, so no stage can look at one.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use csp_models::{
+    labels::{ClassId, Labels},
+    place::LatLon,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{TrainError, config::HoldoutConfig};
+use crate::data::{Dataset, Row, Split};
+
+/// What a training row is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Its label trains.
+    Labelled,
+    /// Its label calibrates and is never trained on.
+    Holdout,
+    /// It has no label, or its label is hidden; pre-training may see picture and place.
+    Unlabelled,
+    /// Unlabelled and in a held-out cell: not used at all, so that the cell stays unseen.
+    Shielded,
+}
+
+/// One row as the stages see it.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Index into the data set's rows.
+    pub row: usize,
+    /// The photograph.
+    pub image: Option<PathBuf>,
+    /// Where.
+    pub place: Option<LatLon>,
+    /// What; only for [`Role::Labelled`] and [`Role::Holdout`].
+    pub class: Option<ClassId>,
+    /// What it is used for.
+    pub role: Role,
+}
+
+/// The training rows with the labels that training may use.
+#[derive(Clone, Debug)]
+pub struct TrainingSet {
+    /// The rows, in the order of the data set.
+    pub samples: Vec<Sample>,
+    /// The classes.
+    pub labels: Labels,
+}
+
+/// The rows of a run by role: `rows.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowRoles {
+    /// See [`Role::Labelled`]; indices into the data set's rows, ascending, as in the lists below.
+    pub labelled: Vec<usize>,
+    /// See [`Role::Holdout`].
+    pub holdout: Vec<usize>,
+    /// See [`Role::Unlabelled`].
+    pub unlabelled: Vec<usize>,
+    /// See [`Role::Shielded`].
+    pub shielded: Vec<usize>,
+}
+
+impl TrainingSet {
+    /// Grants `fraction` of the labels of the training rows, class by class, and holds some of them
+    /// out for calibration. Rows of the other splits are left out; a table without splits is all
+    /// training rows.
+    ///
+    /// # Errors
+    /// No training row, or no labelled one, or fewer than two classes among them.
+    pub fn new(
+        dataset: &Dataset,
+        fraction: f64,
+        seed: u64,
+        holdout: &HoldoutConfig,
+    ) -> Result<Self, TrainError> {
+        let refuse = |problem: String| TrainError::Data { data: dataset.source.clone(), problem };
+        let train: Vec<(usize, &Row)> = (dataset.rows.iter().enumerate())
+            .filter(|(_, row)| matches!(row.split, None | Some(Split::Train)))
+            .collect();
+        if train.is_empty() {
+            return Err(refuse("no row has split = train".into()));
+        }
+        let granted = label_subset(&train, fraction, seed);
+        if granted.is_empty() {
+            return Err(refuse("no training row has a label".into()));
+        }
+        let classes: std::collections::BTreeSet<ClassId> = granted.values().copied().collect();
+        if classes.len() < 2 {
+            let only = dataset.labels.name(granted[granted.keys().next().unwrap_or(&0)]);
+            return Err(refuse(format!(
+                "every labelled training row is {only:?}: a classifier needs at least two classes"
+            )));
+        }
+        let blocks = hold_out(&train, &granted, seed, holdout);
+        let samples = train.into_iter().map(|(row, source)| {
+            let held = blocks.contains(&unit(row, source.place, holdout.block_deg));
+            let class = granted.get(&row).copied();
+            let role = match (class, held) {
+                (Some(_), true) => Role::Holdout,
+                (Some(_), false) => Role::Labelled,
+                (None, true) if holdout.shield => Role::Shielded,
+                (None, _) => Role::Unlabelled,
+            };
+            Sample { row, image: source.image.clone(), place: source.place, class, role }
+        });
+        Ok(Self { samples: samples.collect(), labels: dataset.labels.clone() })
+    }
+
+    /// Indices of the samples with one of these roles.
+    pub fn with_role(&self, roles: &[Role]) -> Vec<usize> {
+        let samples = self.samples.iter().enumerate();
+        samples.filter(|(_, s)| roles.contains(&s.role)).map(|(i, _)| i).collect()
+    }
+
+    /// The rows by role.
+    pub fn roles(&self) -> RowRoles {
+        let rows = |role| self.with_role(&[role]).into_iter().map(|i| self.samples[i].row).collect();
+        RowRoles {
+            labelled: rows(Role::Labelled),
+            holdout: rows(Role::Holdout),
+            unlabelled: rows(Role::Unlabelled),
+            shielded: rows(Role::Shielded),
+        }
+    }
+}
+
+/// The rows whose label training may use: of each class `fraction` of its labelled rows, at least
+/// one, chosen by a hash of seed and row so that one row's label does not move the choice of others.
+fn label_subset(train: &[(usize, &Row)], fraction: f64, seed: u64) -> BTreeMap<usize, ClassId> {
+    let mut by_class: BTreeMap<ClassId, Vec<usize>> = BTreeMap::new();
+    for (row, source) in train {
+        if let Some(class) = source.class {
+            by_class.entry(class).or_default().push(*row);
+        }
+    }
+    let mut granted = BTreeMap::new();
+    for (class, mut rows) in by_class {
+        let count = ((rows.len() as f64 * fraction).round_ties_even() as usize).clamp(1, rows.len());
+        rows.sort_by_key(|&row| draw(seed, "labels", &row.to_le_bytes()));
+        granted.extend(rows.into_iter().take(count).map(|row| (row, class)));
+    }
+    granted
+}
+
+/// What is held out together: a cell of the grid of places, or a single row without a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unit {
+    Cell(i32, i32),
+    Row(usize),
+}
+
+fn unit(row: usize, place: Option<LatLon>, block_deg: f64) -> Unit {
+    match place {
+        Some(place) => {
+            Unit::Cell((place.lat() / block_deg).floor() as i32, (place.lon() / block_deg).floor() as i32)
+        }
+        None => Unit::Row(row),
+    }
+}
+
+/// Units in random order until the share is reached; one that holds the last labelled rows of a
+/// class, or would overshoot by half the share, is passed over. Empty when nothing can be spared.
+fn hold_out(
+    train: &[(usize, &Row)],
+    granted: &BTreeMap<usize, ClassId>,
+    seed: u64,
+    config: &HoldoutConfig,
+) -> Vec<Unit> {
+    let want = ((granted.len() as f64 * config.share).round() as usize).min(config.max_rows);
+    let mut units: BTreeMap<Unit, BTreeMap<ClassId, usize>> = BTreeMap::new();
+    let mut left: BTreeMap<ClassId, usize> = BTreeMap::new();
+    for (row, source) in train {
+        if let Some(&class) = granted.get(row) {
+            let unit = unit(*row, source.place, config.block_deg);
+            *units.entry(unit).or_default().entry(class).or_default() += 1;
+            *left.entry(class).or_default() += 1;
+        }
+    }
+    let mut order: Vec<_> = units.into_iter().collect();
+    order.sort_by_key(|(unit, _)| match unit {
+        Unit::Cell(a, b) => draw(seed, "holdout/cell", &[a.to_le_bytes(), b.to_le_bytes()].concat()),
+        Unit::Row(row) => draw(seed, "holdout/row", &row.to_le_bytes()),
+    });
+    let (mut held, mut count) = (Vec::new(), 0);
+    for (unit, classes) in order {
+        let size: usize = classes.values().sum();
+        let spares = classes.iter().all(|(class, n)| left[class] > *n);
+        if count < want && spares && count + size <= want + want.div_ceil(2) {
+            classes.iter().for_each(|(class, n)| *left.entry(*class).or_default() -= n);
+            count += size;
+            held.push(unit);
+        }
+    }
+    held.sort_unstable();
+    held
+}
+
+/// A number that depends on the seed, the purpose and the key alone.
+fn draw(seed: u64, purpose: &str, key: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(seed.to_le_bytes());
+    hash.update(purpose.as_bytes());
+    hash.update(key);
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use csp_models::labels::Label;
+
+    /// 600 rows over 30 cells, three classes, a quarter of them validation rows.
+    fn dataset() -> Dataset {
+        let rows = (0..600).map(|i| Row {
+            name: format!("{i}"),
+            image: None,
+            place: LatLon::new(f64::from(i % 6) + 0.5, f64::from(i / 6 % 5) + 0.5).ok(),
+            season: None,
+            class: Some(ClassId((i * 7 % 3) as u16)),
+            split: Some(if i % 4 == 3 { Split::Val } else { Split::Train }),
+            camera: None,
+        });
+        Dataset {
+            source: "t.csv".into(),
+            rows: rows.collect(),
+            labels: Labels(["a", "b", "c"].map(Label::new).to_vec()),
+            sha256: String::new(),
+        }
+    }
+
+    fn set(dataset: &Dataset, fraction: f64) -> TrainingSet {
+        TrainingSet::new(dataset, fraction, 1, &HoldoutConfig::default()).unwrap()
+    }
+
+    #[test]
+    fn only_granted_labels_are_there() {
+        let data = dataset();
+        let set = set(&data, 0.2);
+        let roles = set.roles();
+        assert_eq!(set.samples.len(), 450);
+        assert_eq!(roles.labelled.len() + roles.holdout.len(), 90);
+        assert!((9..=21).contains(&roles.holdout.len()), "{}", roles.holdout.len());
+        for sample in &set.samples {
+            let granted = matches!(sample.role, Role::Labelled | Role::Holdout);
+            assert_eq!(sample.class.is_some(), granted);
+            assert_ne!(data.rows[sample.row].split, Some(Split::Val));
+        }
+        for class in 0..3 {
+            let n = set.samples.iter().filter(|s| s.class == Some(ClassId(class))).count();
+            assert_eq!(n, 30);
+        }
+    }
+
+    #[test]
+    fn held_out_cells_are_seen_by_nothing_else() {
+        let data = dataset();
+        let set = set(&data, 0.2);
+        let cell = |s: &Sample| unit(s.row, s.place, 1.0);
+        let held: Vec<Unit> =
+            set.samples.iter().filter(|s| s.role == Role::Holdout).map(cell).collect();
+        for sample in &set.samples {
+            let inside = held.contains(&cell(sample));
+            assert_eq!(inside, matches!(sample.role, Role::Holdout | Role::Shielded), "{sample:?}");
+        }
+    }
+
+    #[test]
+    fn hidden_labels_change_nothing() {
+        let mut data = dataset();
+        let before = set(&data, 0.2).roles();
+        let hidden: Vec<usize> = before.unlabelled.iter().chain(&before.shielded).copied().collect();
+        for &row in &hidden {
+            data.rows[row].class = None;
+        }
+        assert_eq!(set(&data, 1.0).roles(), before, "the same rows, all other labels deleted");
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_trained_on() {
+        let refusal = |change: fn(&mut Row)| {
+            let mut data = dataset();
+            data.rows.iter_mut().for_each(change);
+            TrainingSet::new(&data, 1.0, 1, &HoldoutConfig::default()).unwrap_err().to_string()
+        };
+        assert!(refusal(|r| r.split = Some(Split::Val)).contains("split = train"));
+        assert!(refusal(|r| r.class = None).contains("no training row has a label"));
+        assert!(refusal(|r| r.class = Some(ClassId(1))).contains("\"b\""));
+    }
+}

@@ -1,0 +1,361 @@
+//! A run on disk.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `run.json` | configuration, seed, data and its digest, versions, device, stages done |
+//! | `rows.json` | which row of the data was labelled, held out, unlabelled, shielded |
+//! | `metrics.jsonl` | one line a reading: stage, step, epoch, loss, rate, samples/s, seconds |
+//! | `checkpoints/STAGE.step.safetensors` | a stage under way: weights, optimizer, step |
+//! | `checkpoints/STAGE.safetensors` | a finished stage |
+//! | `cache/` | decoded pictures and features; may be deleted |
+//! | `model/` | the result, see [`TrainedModel`](super::TrainedModel) |
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use csp_models::bundle::write_atomically;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{TrainError, config::TrainConfig, roles::RowRoles};
+
+/// Version of `run.json`.
+const SCHEMA: u32 = 1;
+
+/// `run.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// Version of this file.
+    pub schema: u32,
+    /// Version of `csp-host`.
+    pub tool: String,
+    /// Where the training data was.
+    pub data: PathBuf,
+    /// Digest of its content, see [`Dataset`](crate::data::Dataset).
+    pub data_sha256: String,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Share of the training labels used.
+    pub label_fraction: f64,
+    /// The device.
+    pub device: String,
+    /// Every setting.
+    pub config: TrainConfig,
+    /// Stages done, with what they report.
+    pub stages: BTreeMap<String, StageInfo>,
+}
+
+/// What a finished stage says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageInfo {
+    /// Steps taken.
+    pub steps: u64,
+    /// Wall time of this process on it, seconds.
+    pub seconds: f64,
+    /// Whatever else is worth knowing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, serde_json::Value>,
+}
+
+impl RunInfo {
+    pub(crate) fn new(
+        data: PathBuf,
+        data_sha256: String,
+        seed: u64,
+        label_fraction: f64,
+        device: String,
+        config: TrainConfig,
+    ) -> Self {
+        let tool = env!("CARGO_PKG_VERSION").to_string();
+        let stages = BTreeMap::new();
+        Self { schema: SCHEMA, tool, data, data_sha256, seed, label_fraction, device, config, stages }
+    }
+}
+
+/// A run directory, held by this process while the value lives if it was opened for writing.
+#[derive(Debug)]
+pub struct RunDir {
+    root: PathBuf,
+    info: RunInfo,
+    _lock: Option<File>,
+}
+
+impl RunDir {
+    /// Starts a run in a directory that does not exist or is empty.
+    ///
+    /// # Errors
+    /// [`TrainError::Exists`], or the system's reason.
+    pub fn create(root: &Path, info: RunInfo, roles: &RowRoles) -> Result<Self, TrainError> {
+        if fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) || root.is_file() {
+            return Err(TrainError::Exists { path: root.into() });
+        }
+        for dir in [root.to_path_buf(), root.join("checkpoints"), root.join("cache"), root.join("model")] {
+            fs::create_dir_all(&dir).map_err(TrainError::io(dir))?;
+        }
+        let lock = Some(lock(root)?);
+        let run = Self { root: root.into(), info, _lock: lock };
+        write_json(&run.root.join("rows.json"), roles)?;
+        run.write_info()?;
+        Ok(run)
+    }
+
+    /// Opens a run to read from it.
+    ///
+    /// # Errors
+    /// Not a run, or `run.json` is damaged.
+    pub fn open(root: &Path) -> Result<Self, TrainError> {
+        let path = root.join("run.json");
+        if !path.is_file() {
+            return Err(TrainError::NotARun { path: root.into() });
+        }
+        let info: RunInfo = read_json(&path)?;
+        if info.schema > SCHEMA {
+            let reason = format!("schema {} is newer than this csp-host ({SCHEMA}): update it", info.schema);
+            return Err(TrainError::corrupt(path, reason));
+        }
+        Ok(Self { root: root.into(), info, _lock: None })
+    }
+
+    /// Opens a run to go on with it, if it began with the same data and settings.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), [`TrainError::Differs`] naming what differs, [`TrainError::Busy`].
+    pub fn resume(root: &Path, now: &RunInfo) -> Result<Self, TrainError> {
+        let mut run = Self::open(root)?;
+        let differs = |what: &str, was: String, now: String| {
+            Err(TrainError::Differs { path: root.into(), what: what.into(), was, now })
+        };
+        let was = &run.info;
+        if was.data_sha256 != now.data_sha256 {
+            let short = |info: &RunInfo| {
+                let digest: String = info.data_sha256.chars().take(12).collect();
+                format!("{} (SHA-256 {digest}…)", info.data.display())
+            };
+            return differs("the data", short(was), short(now));
+        }
+        if was.seed != now.seed {
+            return differs("--seed", was.seed.to_string(), now.seed.to_string());
+        }
+        if was.label_fraction != now.label_fraction {
+            return differs("--labels", was.label_fraction.to_string(), now.label_fraction.to_string());
+        }
+        let json = |info: &RunInfo| serde_json::to_value(&info.config).unwrap_or_default();
+        if let Some((what, was, now)) = first_difference("", &json(was), &json(now)) {
+            return differs(&what, was, now);
+        }
+        if was.tool != now.tool {
+            return differs("the version of csp-host", was.tool.clone(), now.tool.clone());
+        }
+        run._lock = Some(lock(root)?);
+        for dir in ["checkpoints", "cache", "model"].map(|name| root.join(name)) {
+            fs::create_dir_all(&dir).map_err(TrainError::io(dir))?;
+        }
+        Ok(run)
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What `run.json` says.
+    pub fn info(&self) -> &RunInfo {
+        &self.info
+    }
+
+    /// Where the training data was.
+    pub fn data(&self) -> &Path {
+        &self.info.data
+    }
+
+    /// Which row of the data was used for what.
+    ///
+    /// # Errors
+    /// `rows.json` is missing or damaged.
+    pub fn rows(&self) -> Result<RowRoles, TrainError> {
+        read_json(&self.root.join("rows.json"))
+    }
+
+    /// The folder of the finished model.
+    pub fn model(&self) -> PathBuf {
+        self.root.join("model")
+    }
+
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    pub(crate) fn finished(&self, stage: &str) -> PathBuf {
+        self.root.join("checkpoints").join(format!("{stage}.safetensors"))
+    }
+
+    pub(crate) fn under_way(&self, stage: &str) -> PathBuf {
+        self.root.join("checkpoints").join(format!("{stage}.step.safetensors"))
+    }
+
+    /// Notes that a stage is done.
+    pub(crate) fn note(&mut self, stage: &str, info: StageInfo) -> Result<(), TrainError> {
+        let entry = self.info.stages.entry(stage.into()).or_default();
+        let seconds = entry.seconds + info.seconds;
+        *entry = StageInfo { seconds, ..info };
+        self.write_info()
+    }
+
+    fn write_info(&self) -> Result<(), TrainError> {
+        write_json(&self.root.join("run.json"), &self.info)
+    }
+
+    /// Appends a line to `metrics.jsonl`.
+    pub(crate) fn metric(&self, line: &Metric) -> Result<(), TrainError> {
+        let path = self.root.join("metrics.jsonl");
+        let append = || {
+            let mut text = serde_json::to_string(line)?;
+            text.push('\n');
+            File::options().create(true).append(true).open(&path)?.write_all(text.as_bytes())
+        };
+        append().map_err(TrainError::io(&path))
+    }
+
+    /// Drops the metrics of `stage` after `step`, and a last line that a power cut left half: what a
+    /// resumed run will measure again.
+    pub(crate) fn rewind_metrics(&self, stage: &str, step: u64) -> Result<(), TrainError> {
+        let path = self.root.join("metrics.jsonl");
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+        let keep = |line: &&str| {
+            let metric: Result<Metric, _> = serde_json::from_str(line);
+            metric.is_ok_and(|m| m.stage != stage || m.step <= step)
+        };
+        let kept: String = text.lines().filter(keep).flat_map(|line| [line, "\n"]).collect();
+        if kept == text {
+            return Ok(());
+        }
+        write_atomically(&path, |out| out.write_all(kept.as_bytes())).map_err(TrainError::io(&path))
+    }
+}
+
+/// A line of `metrics.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Metric {
+    /// The stage.
+    pub stage: String,
+    /// Steps done.
+    pub step: u64,
+    /// Passes over the rows done.
+    pub epoch: f64,
+    /// Mean loss since the last line.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Rows a second since the last line.
+    pub samples_per_s: f64,
+    /// Wall time of this process in the stage, seconds.
+    pub wall_s: f64,
+    /// Readings on the hold-out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holdout: BTreeMap<String, f64>,
+}
+
+/// Only one process may write to a run.
+fn lock(root: &Path) -> Result<File, TrainError> {
+    let path = root.join("run.lock");
+    let file = File::create(&path).map_err(TrainError::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(TrainError::Busy { path: root.into() }),
+        // a file system without locks: better no guard than no training
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
+        Err(TryLockError::Error(error)) => Err(TrainError::io(path)(error)),
+    }
+}
+
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), TrainError> {
+    let mut json = serde_json::to_vec_pretty(value).map_err(|e| TrainError::corrupt(path, e))?;
+    json.push(b'\n');
+    write_atomically(path, |out| out.write_all(&json)).map_err(TrainError::io(path))
+}
+
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TrainError> {
+    let bytes = fs::read(path).map_err(TrainError::io(path))?;
+    serde_json::from_slice(&bytes).map_err(|error| TrainError::corrupt(path, error))
+}
+
+/// Path and both values of the first entry in which two JSON documents differ.
+fn first_difference(
+    at: &str,
+    was: &serde_json::Value,
+    now: &serde_json::Value,
+) -> Option<(String, String, String)> {
+    use serde_json::Value::Object;
+    if let (Object(was), Object(now)) = (was, now) {
+        let keys: std::collections::BTreeSet<&String> = was.keys().chain(now.keys()).collect();
+        let null = serde_json::Value::Null;
+        return keys.into_iter().find_map(|key| {
+            let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+            first_difference(&path, was.get(key).unwrap_or(&null), now.get(key).unwrap_or(&null))
+        });
+    }
+    (was != now).then(|| (at.to_string(), was.to_string(), now.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info() -> RunInfo {
+        RunInfo::new("d.csv".into(), "ab".into(), 1, 0.05, "flex".into(), TrainConfig::default())
+    }
+
+    #[test]
+    fn refuses_to_overwrite_and_to_mix() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("run");
+        let run = RunDir::create(&root, info(), &RowRoles::default()).unwrap();
+        let again = RunDir::create(&root, info(), &RowRoles::default()).unwrap_err();
+        assert!(matches!(again, TrainError::Exists { .. }));
+        assert!(matches!(RunDir::resume(&root, &info()), Err(TrainError::Busy { .. })));
+        drop(run);
+        drop(RunDir::resume(&root, &info()).unwrap());
+
+        let refusal = |change: fn(&mut RunInfo)| {
+            let mut now = info();
+            change(&mut now);
+            RunDir::resume(&root, &now).unwrap_err().to_string()
+        };
+        assert!(refusal(|i| i.seed = 2).contains("--seed was 1"));
+        assert!(refusal(|i| i.label_fraction = 1.0).contains("--labels was 0.05"));
+        assert!(refusal(|i| i.data_sha256 = "cd".into()).contains("d.csv (SHA-256 ab"));
+        assert!(refusal(|i| i.config.pretrain.mc.tau_batch = 3.5).contains("pretrain.mc.tau_batch"));
+        assert!(matches!(RunDir::open(dir.path()), Err(TrainError::NotARun { .. })));
+        fs::write(root.join("run.json"), "{").unwrap();
+        assert!(matches!(RunDir::open(&root), Err(TrainError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn metrics_are_rewound() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&dir.path().join("r"), info(), &RowRoles::default()).unwrap();
+        for (stage, step) in [("a", 10), ("a", 20), ("b", 10), ("b", 20), ("b", 30)] {
+            let metric = Metric {
+                stage: stage.into(),
+                step,
+                epoch: 0.0,
+                loss: 1.0,
+                lr: 0.1,
+                samples_per_s: 1.0,
+                wall_s: 1.0,
+                holdout: BTreeMap::new(),
+            };
+            run.metric(&metric).unwrap();
+        }
+        let path = run.root().join("metrics.jsonl");
+        let torn = fs::read_to_string(&path).unwrap() + "{\"stage\":\"b\",\"st";
+        fs::write(&path, torn).unwrap();
+        run.rewind_metrics("b", 20).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 4);
+        assert!(text.ends_with("}\n"));
+    }
+}

@@ -1,0 +1,141 @@
+//! What a step looks at: which rows, and which random places stand against them.
+
+use csp_models::place::LatLon;
+use rand::{RngExt, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::rng;
+
+/// How random places are drawn. Only [`Sphere`](Negatives::Sphere) covers the Earth evenly; the two
+/// others repeat what earlier code does, for comparison with it (csp-spec §1.8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Negatives {
+    /// Uniform on the sphere.
+    #[default]
+    Sphere,
+    /// Uniform in the longitude-latitude rectangle: a third of the draws beyond 60°.
+    Rectangle,
+    /// The released scripts' `sphericalold`: x and y of a point on the unit sphere taken as
+    /// longitude/180 and latitude/90.
+    SphericalOld,
+}
+
+impl Negatives {
+    /// One random place.
+    pub fn draw(self, rng: &mut ChaCha8Rng) -> LatLon {
+        let (u, v): (f64, f64) = (rng.random(), rng.random());
+        let (lat, lon) = match self {
+            Self::Sphere => ((2.0 * v - 1.0).asin().to_degrees(), 360.0 * u - 180.0),
+            Self::Rectangle => (180.0 * v - 90.0, 360.0 * u - 180.0),
+            Self::SphericalOld => {
+                let (z, theta) = (2.0 * v - 1.0, 2.0 * std::f64::consts::PI * u);
+                let r = (1.0 - z * z).sqrt();
+                (90.0 * r * theta.sin(), 180.0 * r * theta.cos())
+            }
+        };
+        // u and v are in [0, 1), so both coordinates are in range; rounding may step over by an ulp
+        LatLon::new(lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0))
+            .expect("finite and clamped into range")
+    }
+}
+
+/// Batches without replacement: each epoch is a fresh permutation, every batch full, what is left
+/// over at the end of an epoch is dropped. A pure function of (seed, purpose, step).
+#[derive(Clone, Debug)]
+pub struct Batches {
+    seed: u64,
+    purpose: &'static str,
+    rows: usize,
+    batch: usize,
+    epoch: Option<(u64, Vec<u32>)>,
+}
+
+impl Batches {
+    /// Batches of `batch` out of `rows` rows; of all rows when there are fewer.
+    pub fn new(seed: u64, purpose: &'static str, rows: usize, batch: usize) -> Self {
+        Self { seed, purpose, rows, batch: batch.clamp(1, rows.max(1)), epoch: None }
+    }
+
+    /// Rows in a batch.
+    pub fn size(&self) -> usize {
+        self.batch
+    }
+
+    /// Steps of one pass over the rows.
+    pub fn steps_per_epoch(&self) -> u64 {
+        (self.rows / self.batch).max(1) as u64
+    }
+
+    /// The rows of a step, indices below `rows`.
+    pub fn at(&mut self, step: u64) -> &[u32] {
+        let (epoch, within) = (step / self.steps_per_epoch(), (step % self.steps_per_epoch()) as usize);
+        if self.epoch.as_ref().is_none_or(|(have, _)| *have != epoch) {
+            let mut order: Vec<u32> = (0..self.rows as u32).collect();
+            order.shuffle(&mut rng::stream(self.seed, self.purpose, epoch));
+            self.epoch = Some((epoch, order));
+        }
+        let order = self.epoch.as_ref().map_or(&[][..], |(_, order)| order);
+        &order[within * self.batch..][..self.batch]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// (share beyond 60° of latitude, share in the north-east quadrant) of 200,000 draws.
+    fn shares(negatives: Negatives) -> (f64, f64) {
+        let mut rng = rng::stream(7, "test", 0);
+        let places: Vec<LatLon> = (0..200_000).map(|_| negatives.draw(&mut rng)).collect();
+        let share = |f: &dyn Fn(&LatLon) -> bool| places.iter().filter(|p| f(p)).count() as f64 / 2e5;
+        (share(&|p| p.lat().abs() > 60.0), share(&|p| p.lat() > 0.0 && p.lon() > 0.0))
+    }
+
+    #[test]
+    fn the_sphere_is_covered_evenly() {
+        // 1 − sin 60° of the area lies beyond 60°; tolerance is five standard errors
+        let (polar, north_east) = shares(Negatives::Sphere);
+        assert!((polar - 0.13397).abs() < 0.004, "{polar}");
+        assert!((north_east - 0.25).abs() < 0.005, "{north_east}");
+    }
+
+    #[test]
+    fn the_historical_samplers_keep_their_flaw() {
+        let (rectangle, _) = shares(Negatives::Rectangle);
+        assert!((rectangle - 1.0 / 3.0).abs() < 0.006, "{rectangle}");
+        let (old, _) = shares(Negatives::SphericalOld);
+        assert!((old - 1.0 / 3.0).abs() < 0.006, "{old}");
+        let mut rng = rng::stream(7, "test", 0);
+        for _ in 0..10_000 {
+            let p = Negatives::SphericalOld.draw(&mut rng);
+            assert!((p.lon() / 180.0).powi(2) + (p.lat() / 90.0).powi(2) <= 1.0 + 1e-9);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_epoch_visits_no_row_twice(rows in 1usize..200, batch in 1usize..50, epoch in 0u64..3) {
+            let mut batches = Batches::new(3, "test", rows, batch);
+            let steps = batches.steps_per_epoch();
+            let mut seen: Vec<u32> =
+                (epoch * steps..(epoch + 1) * steps).flat_map(|s| batches.at(s).to_vec()).collect();
+            let count = seen.len();
+            prop_assert!(count + batches.size() > rows || count == rows);
+            seen.sort_unstable();
+            seen.dedup();
+            prop_assert_eq!(seen.len(), count);
+            prop_assert!(seen.iter().all(|&r| (r as usize) < rows));
+        }
+
+        #[test]
+        fn a_step_does_not_depend_on_the_ones_before(step in 0u64..100) {
+            let mut walked = Batches::new(3, "test", 50, 8);
+            for s in 0..step { walked.at(s); }
+            let mut jumped = Batches::new(3, "test", 50, 8);
+            prop_assert_eq!(walked.at(step), jumped.at(step));
+        }
+    }
+}
