@@ -15,7 +15,10 @@ use rayon::prelude::*;
 use std::path::Path;
 
 use super::PixelCache;
-use crate::training::{Progress, TrainError, Voice};
+use crate::{
+    progress::{Progress, Voice},
+    training::TrainError,
+};
 
 /// Pictures in a forward pass. On flex larger batches are no faster (64, 128, 256 within 5 %).
 const BATCH: usize = 128;

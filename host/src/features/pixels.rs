@@ -16,7 +16,10 @@ use csp_models::{
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::training::{Progress, TrainError, Voice};
+use crate::{
+    progress::{Progress, Voice},
+    training::TrainError,
+};
 
 /// Pictures decoded between two writes.
 const CHUNK: usize = 256;

@@ -19,7 +19,7 @@ use csp_models::{
 };
 
 use super::{
-    Chosen, RunDir, TrainConfig, TrainError, Voice,
+    Chosen, RunDir, TrainConfig, TrainError,
     calibrate::{Case, calibrate},
     config::{Architecture, Head},
     init,
@@ -33,6 +33,7 @@ use super::{
 use crate::{
     data::Dataset,
     features::{Augment, PixelCache, image_outputs, location_logits},
+    progress::Voice,
 };
 
 /// How to train.
@@ -53,6 +54,9 @@ pub struct TrainOptions<'a> {
     pub voice: Voice,
     /// Folder for decoded pictures, to share between runs; `out/cache` when `None`.
     pub cache: Option<PathBuf>,
+    /// A finished run of the same data, labels, seed and image settings whose backbone is taken over
+    /// instead of training the same one again.
+    pub backbone_of: Option<&'a Path>,
     /// True when the user wants to stop; asked between steps.
     pub stop: &'a dyn Fn() -> bool,
     /// For tests: as if the user stopped after this many steps of this process.
@@ -96,6 +100,9 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     } else {
         RunDir::create(options.out, info, &set.roles())?
     };
+    if let Some(other) = options.backbone_of {
+        run.take_backbone(other)?;
+    }
     let roles = set.roles();
     let rows = [&roles.labelled, &roles.holdout, &roles.unlabelled, &roles.shielded].map(Vec::len);
     voice.say(&format!(

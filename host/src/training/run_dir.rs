@@ -156,6 +156,34 @@ impl RunDir {
         Ok(run)
     }
 
+    /// Takes over the finished backbone of another run, if both would have trained the same one.
+    ///
+    /// # Errors
+    /// [`TrainError::Differs`] naming what differs, [`TrainError::Unfinished`], or the system's reason.
+    pub(crate) fn take_backbone(&self, other: &Path) -> Result<(), TrainError> {
+        if self.finished("backbone").is_file() {
+            return Ok(());
+        }
+        let other = Self::open(other)?;
+        let decides = |info: &RunInfo| {
+            let RunInfo { data_sha256, seed, label_fraction, device, config, .. } = info;
+            serde_json::json!({
+                "data": data_sha256, "seed": seed, "labels": label_fraction, "device": device,
+                "input": config.input, "holdout": config.holdout, "backbone": config.backbone,
+            })
+        };
+        if let Some((what, was, now)) = first_difference("", &decides(&other.info), &decides(&self.info)) {
+            return Err(TrainError::Differs { path: other.root, what, was, now });
+        }
+        let from = other.finished("backbone");
+        if !from.is_file() {
+            return Err(TrainError::Unfinished { path: other.root, stage: "backbone" });
+        }
+        let bytes = fs::read(&from).map_err(TrainError::io(&from))?;
+        let to = self.finished("backbone");
+        write_atomically(&to, |out| out.write_all(&bytes)).map_err(TrainError::io(&to))
+    }
+
     /// The directory.
     pub fn root(&self) -> &Path {
         &self.root

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     TrainError,
-    progress::{Progress, Voice},
     run_dir::{Metric, RunDir, StageInfo},
     weights::Weights,
 };
+use crate::progress::{Progress, Voice};
 
 /// Steps between two readings of the loss: each reading waits for the device.
 const READ_EVERY: u64 = 10;
