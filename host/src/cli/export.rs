@@ -104,7 +104,11 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<()> {
         Quantize::None => "exporting, measuring",
     });
     let (bundle, report) = export::export(&model, &pictures.calibration, &pictures.compare, &options)?;
-    if args.json { print_json(&report)? } else { print(&report) }
+    if args.json {
+        print_json(&report)?
+    } else {
+        print(&report)
+    }
     if !report.passes() && !args.force {
         let lost = 100.0 * report.lost.unwrap_or_default();
         return Err(Refused(anyhow::anyhow!(
@@ -138,7 +142,9 @@ fn print(report: &ExportReport) {
     println!("{:<24} {:>10} {:>10}", "", "f32", if report.int8.is_some() { "int8" } else { "" });
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     if let Some(f32_accuracy) = &report.f32 {
-        let int8 = |pick: fn(&export::ImageAccuracy) -> f64| report.int8.as_ref().map_or(String::new(), |a| percent(pick(a)));
+        let int8 = |pick: fn(&export::ImageAccuracy) -> f64| {
+            report.int8.as_ref().map_or(String::new(), |a| percent(pick(a)))
+        };
         println!("{:<24} {:>10} {:>10}", "image top-1", percent(f32_accuracy.top1), int8(|a| a.top1));
         println!("{:<24} {:>10} {:>10}", "image top-3", percent(f32_accuracy.top3), int8(|a| a.top3));
         println!("{:<24} {:>10}", "hold-out pictures", f32_accuracy.n);
@@ -147,9 +153,15 @@ fn print(report: &ExportReport) {
     }
     if let Some(quantization) = &report.quantization {
         println!("{:<24} {:>10} {:>10}", "same answer", "", percent(quantization.agreement));
-        println!("{:<24} {} on {} pictures", "quantization", quantization.method, quantization.calibration_images);
+        println!(
+            "{:<24} {} on {} pictures",
+            "quantization", quantization.method, quantization.calibration_images
+        );
         for attempt in &report.tried {
-            println!("{:<24} {:<18} {:?} head {:>6.1} dB", "  tried", attempt.ranges, attempt.head, attempt.snr_db);
+            println!(
+                "{:<24} {:<18} {:?} head {:>6.1} dB",
+                "  tried", attempt.ranges, attempt.head, attempt.snr_db
+            );
         }
     }
     println!("{:<24} {:.1} M", "multiply-adds a picture", report.multiply_adds as f64 / 1e6);

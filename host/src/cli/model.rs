@@ -61,7 +61,9 @@ fn verify(args: &VerifyArgs) -> Result<()> {
     let bundle = open_bundle(&args.model)?;
     let (files, digest) = (bundle.manifest.files.len(), hex(&bundle.digest));
     if args.json {
-        return print_json(&serde_json::json!({ "verified": true, "files": files, "digest": digest, "signature": null }));
+        return print_json(
+            &serde_json::json!({ "verified": true, "files": files, "digest": digest, "signature": null }),
+        );
     }
     println!("{}: {files} files are as the manifest says · {digest} · not signed", args.model.display());
     Ok(())
@@ -114,33 +116,62 @@ fn print(bundle: &Bundle, networks: &BTreeMap<String, Outline>) {
         "fusion",
         &format!(
             "temperature {:.3}, prior weight {:.3}, floor {:.4}, halved at {:.0} m; decides from {:.2}",
-            fusion.temperature, fusion.prior_weight, fusion.prior_floor, fusion.fade_m, manifest.thresholds.decide
+            fusion.temperature,
+            fusion.prior_weight,
+            fusion.prior_floor,
+            fusion.fade_m,
+            manifest.thresholds.decide
         ),
     );
     match (&manifest.quantization, manifest.image_format) {
         (Some(q), _) => {
-            let percent = |share: Option<f64>| share.map_or("?".into(), |share| format!("{:.2} %", 100.0 * share));
+            let percent =
+                |share: Option<f64>| share.map_or("?".into(), |share| format!("{:.2} %", 100.0 * share));
             row("quantization", &format!("{} on {} pictures", q.method, q.calibration_images));
-            let (f32_top1, int8_top1, same) = (percent(q.top1_f32), percent(q.top1_int8), percent(Some(q.agreement)));
-            row("", &format!("top-1 f32 {f32_top1}, int8 {int8_top1}, same answer {same} of {}", q.compared_images));
+            let (f32_top1, int8_top1, same) =
+                (percent(q.top1_f32), percent(q.top1_int8), percent(Some(q.agreement)));
+            row(
+                "",
+                &format!(
+                    "top-1 f32 {f32_top1}, int8 {int8_top1}, same answer {same} of {}",
+                    q.compared_images
+                ),
+            );
         }
         (None, NumberFormat::F32) => row("quantization", "none, f32"),
         (None, NumberFormat::Int8) => row("quantization", "int8, without a report"),
     }
     let from = &manifest.provenance;
     row("trained", &format!("{} on {}, csp-host {}", from.backbone, from.device, from.tool));
-    row("", &format!("{} labelled rows ({:.1} %), {} unlabelled, seed {}", from.labelled_rows, 100.0 * from.label_fraction, from.unlabelled_rows, from.seed));
+    row(
+        "",
+        &format!(
+            "{} labelled rows ({:.1} %), {} unlabelled, seed {}",
+            from.labelled_rows,
+            100.0 * from.label_fraction,
+            from.unlabelled_rows,
+            from.seed
+        ),
+    );
     row("data", &from.data_sha256);
-    row("licences", &if manifest.licences.is_empty() { "not stated".into() } else { manifest.licences.join("; ") });
+    row(
+        "licences",
+        &if manifest.licences.is_empty() { "not stated".into() } else { manifest.licences.join("; ") },
+    );
     println!();
     for (name, entry) in &manifest.files {
         println!("{name:<18} {:>9}  {}", bytes(entry.size), &entry.sha256[..16.min(entry.sha256.len())]);
         let Some(outline) = networks.get(name) else { continue };
         let port = |ports: &[onnx::Port]| {
-            ports.iter().map(|p| format!("{} {} {:?}", p.name, p.element, p.shape)).collect::<Vec<_>>().join(", ")
+            ports
+                .iter()
+                .map(|p| format!("{} {} {:?}", p.name, p.element, p.shape))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         println!("{:<18} {} → {}", "", port(&outline.inputs), port(&outline.outputs));
-        let operators: Vec<String> = outline.operators.iter().map(|(op, count)| format!("{op} {count}")).collect();
+        let operators: Vec<String> =
+            outline.operators.iter().map(|(op, count)| format!("{op} {count}")).collect();
         println!("{:<18} {} parameters · {}", "", outline.parameters, operators.join(" · "));
     }
 }

@@ -16,12 +16,10 @@ mod error;
 pub mod graph;
 pub mod lower;
 pub mod onnx;
-// needs crate::data and crate::training
-// pub mod pictures;
+pub mod pictures;
 pub mod quantize;
 mod run;
 mod simplify;
-mod trained;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -32,9 +30,9 @@ use csp_models::{
     manifest::{MANIFEST_SCHEMA, Manifest, NumberFormat, QuantizationReport, file},
 };
 
+pub use crate::training::TrainedModel;
 pub use accuracy::ImageAccuracy;
 pub use error::ExportError;
-pub use trained::TrainedModel;
 
 use graph::Graph;
 
