@@ -105,7 +105,8 @@ impl SmallDisk {
     pub fn mount(kib: u32) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let size = format!("size={kib}k");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", text(dir.path())]).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", text(dir.path())]).output();
         match mounted {
             Ok(output) if output.status.success() => Some(Self(dir)),
             _ => {

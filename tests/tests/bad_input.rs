@@ -42,7 +42,14 @@ fn tables_that_would_poison_training_are_refused() {
         ("text in lat", |l| set(l, 3, "lat", "north"), &["changed.csv", "north", "lat"]),
         ("lat out of range", |l| set(l, 3, "lat", "95.5"), &["changed.csv", "95.5"]),
         ("NaN", |l| set(l, 3, "lon", "NaN"), &["changed.csv", "NaN"]),
-        ("null island", |l| { set(l, 3, "lat", "0"); set(l, 3, "lon", "0") }, &["changed.csv", "0"]),
+        (
+            "null island",
+            |l| {
+                set(l, 3, "lat", "0");
+                set(l, 3, "lon", "0")
+            },
+            &["changed.csv", "0"],
+        ),
         ("missing picture", |l| set(l, 3, "image_path", "nowhere.jpg"), &["nowhere.jpg"]),
         ("half a place", |l| set(l, 3, "lat", ""), &["changed.csv", "lat"]),
     ];
@@ -132,8 +139,12 @@ fn a_corrupt_network_with_good_digests_is_an_error_not_a_panic() {
     let picture = fs::read_dir(demo().join("trap/desk")).unwrap().next().unwrap().unwrap().path();
     let dir = tempfile::tempdir().unwrap();
     let bundle = Bundle::open(&demo().join("model.cspm")).unwrap();
-    let original: BTreeMap<String, Vec<u8>> =
-        bundle.manifest.files.keys().map(|name| (name.clone(), bundle.file(name).unwrap().to_vec())).collect();
+    let original: BTreeMap<String, Vec<u8>> = bundle
+        .manifest
+        .files
+        .keys()
+        .map(|name| (name.clone(), bundle.file(name).unwrap().to_vec()))
+        .collect();
     for (name, damage) in [
         (file::IMAGE, b"not onnx".to_vec()),
         (file::IMAGE, original[file::IMAGE][..original[file::IMAGE].len() / 2].to_vec()),
@@ -161,7 +172,16 @@ fn a_receiver_that_talks_noise_leaves_the_place_unknown() {
     let trap = demo().join("trap/desk");
     let model = demo().join("model.cspm");
     stdout(device(&[
-        "run", "--once", "--desk", text(&trap), "--nmea", text(&nmea), "--model", text(&model), "--store", text(&store),
+        "run",
+        "--once",
+        "--desk",
+        text(&trap),
+        "--nmea",
+        text(&nmea),
+        "--model",
+        text(&model),
+        "--store",
+        text(&store),
     ]));
     let logs = json(host(&["logs", "show", text(&store), "--json"]));
     for record in logs["records"].as_array().unwrap() {
@@ -200,8 +220,16 @@ fn a_full_disk_is_said_and_leaves_nothing_half_written() {
     let Some(disk) = SmallDisk::mount(160) else { return };
     let model = disk.path().join("model.cspm");
     fs::write(disk.path().join("ballast"), vec![1; 100_000]).unwrap();
-    let output =
-        host(&["export", text(&demo().join("run")), "--quantize", "int8", "--force", "-o", text(&model), "--quiet"]);
+    let output = host(&[
+        "export",
+        text(&demo().join("run")),
+        "--quantize",
+        "int8",
+        "--force",
+        "-o",
+        text(&model),
+        "--quiet",
+    ]);
     assert_fails(&output, 1, &["No space left"]);
     assert!(!model.exists());
     assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 1, "only the ballast is left");
@@ -211,8 +239,19 @@ fn a_full_disk_is_said_and_leaves_nothing_half_written() {
     let store = disk.path().join("store");
     let args = |store: &Path| {
         let path = |name: &str| text(&demo().join(name)).to_string();
-        ["run", "--once", "--desk", &path("trap/desk"), "--nmea", &path("trap/synthetic.nmea"), "--model", &path("model.cspm"), "--store", text(store)]
-            .map(String::from)
+        [
+            "run",
+            "--once",
+            "--desk",
+            &path("trap/desk"),
+            "--nmea",
+            &path("trap/synthetic.nmea"),
+            "--model",
+            &path("model.cspm"),
+            "--store",
+            text(store),
+        ]
+        .map(String::from)
     };
     let first = args(&store);
     let output = device(&first.each_ref().map(String::as_str));

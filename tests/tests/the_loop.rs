@@ -27,7 +27,10 @@ fn the_demo_leaves_everything_it_names() {
     assert!(top1(&of_bundle, "fused") > top1(&of_bundle, "image"), "{of_bundle:#}");
     // int8 in the field's engine against f32 in burn
     for branch in ["image", "location", "fused"] {
-        assert!((top1(&of_bundle, branch) - top1(&of_run, branch)).abs() < 0.06, "{branch}: {of_bundle:#} {of_run:#}");
+        assert!(
+            (top1(&of_bundle, branch) - top1(&of_run, branch)).abs() < 0.06,
+            "{branch}: {of_bundle:#} {of_run:#}"
+        );
     }
 }
 
@@ -35,7 +38,8 @@ fn the_demo_leaves_everything_it_names() {
 fn without_a_place_the_image_decides_alone() {
     let (model, picture) = (demo().join("model.cspm"), trap_picture());
     let alone = json(device(&["classify", text(&model), &picture, "--json"]));
-    let placed = json(device(&["classify", text(&model), &picture, "--lat", "-10.5", "--lon", "20", "--json"]));
+    let placed =
+        json(device(&["classify", text(&model), &picture, "--lat", "-10.5", "--lon", "20", "--json"]));
     let [alone, placed] = [&alone["images"][0], &placed["images"][0]];
     assert_eq!(alone["image"], alone["fused"]);
     assert_eq!(alone["image"], placed["image"]);
@@ -63,7 +67,9 @@ fn the_same_on_the_board() {
 fn assert_close(a: &serde_json::Value, b: &serde_json::Value) {
     use serde_json::Value::{Array, Number, Object};
     match (a, b) {
-        (Number(x), Number(y)) => assert!((x.as_f64().unwrap() - y.as_f64().unwrap()).abs() < 1e-5, "{a} {b}"),
+        (Number(x), Number(y)) => {
+            assert!((x.as_f64().unwrap() - y.as_f64().unwrap()).abs() < 1e-5, "{a} {b}")
+        }
         (Array(x), Array(y)) if x.len() == y.len() => x.iter().zip(y).for_each(|(x, y)| assert_close(x, y)),
         (Object(x), Object(y)) if x.len() == y.len() => {
             x.iter().for_each(|(key, value)| assert_close(value, &y[key]));
@@ -97,7 +103,16 @@ fn training_killed_at_any_moment_resumes_to_the_same_model() {
     let train = |out: &str, extra: &[&str]| {
         let out = dir.path().join(out);
         let mut command = Command::new(program("csp-host"));
-        command.args(["train", "--quiet", "--data", text(&table), "--config", text(&config), "--labels", "0.2"]);
+        command.args([
+            "train",
+            "--quiet",
+            "--data",
+            text(&table),
+            "--config",
+            text(&config),
+            "--labels",
+            "0.2",
+        ]);
         command.args(["--seed", "7", "--device", "cpu", "--out", text(&out)]).args(extra);
         command
     };

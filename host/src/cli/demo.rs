@@ -61,7 +61,8 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
     let classes: Vec<&str> = data.labels.0.iter().map(|label| label.name.as_str()).collect();
     voice.say(&format!("{} pictures of {} classes: {}", data.rows.len(), classes.len(), classes.join(", ")));
 
-    let typed = format!("csp-host train --data {dir}/sample/table.csv --out {dir}/run --labels {}", args.labels);
+    let typed =
+        format!("csp-host train --data {dir}/sample/table.csv --out {dir}/run --labels {}", args.labels);
     step(2, "train: backbone, contrastive pre-training, fine-tuning, calibration", typed);
     let run = out.join("run");
     let options = TrainOptions {
@@ -91,7 +92,8 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
     let evaluation = evaluation::summarise(&predictor, &scored);
     eval::print(&evaluation)?;
 
-    let trap = sample::write_trap_inputs(&out.join("trap"), &table, if args.small { 6 } else { 12 }, args.seed)?;
+    let trap =
+        sample::write_trap_inputs(&out.join("trap"), &table, if args.small { 6 } else { 12 }, args.seed)?;
     let Some((picture, truth)) = trap.truth.first() else { bail!("the sample has no pictures for a trap") };
     let picture = trap.desk.join(picture);
     let place = format!("--lat {:.4} --lon {:.4}", trap.place.lat(), trap.place.lon());
@@ -152,7 +154,12 @@ fn config(small: bool) -> TrainConfig {
 }
 
 /// Bars of the accuracy, and range maps of the two classes that place helped most.
-fn draw(out: &Path, data: &Dataset, predictor: &EnginePredictor, evaluation: &Evaluation) -> Result<Vec<PathBuf>> {
+fn draw(
+    out: &Path,
+    data: &Dataset,
+    predictor: &EnginePredictor,
+    evaluation: &Evaluation,
+) -> Result<Vec<PathBuf>> {
     let bars = out.join("accuracy.svg");
     plots::accuracy_bars(&bars, "Synthetic sample, unseen cells, int8", evaluation)?;
     let mut drawn = vec![bars];
@@ -161,14 +168,17 @@ fn draw(out: &Path, data: &Dataset, predictor: &EnginePredictor, evaluation: &Ev
     let mut helped: Vec<_> = evaluation.per_class.iter().collect();
     helped.sort_by(|a, b| (b.fused_top1 - b.image_top1).total_cmp(&(a.fused_top1 - a.image_top1)));
     for class in helped.into_iter().take(2) {
-        let (Some(in_model), Some(in_data)) = (predictor.labels().find(&class.class), data.labels.find(&class.class))
+        let (Some(in_model), Some(in_data)) =
+            (predictor.labels().find(&class.class), data.labels.find(&class.class))
         else {
             continue;
         };
         let rows = data.rows.iter().filter(|row| row.class == Some(in_data) && row.split == Some(Split::Val));
         let seen: Vec<LatLon> = rows.filter_map(|row| row.place).collect();
-        let path = out.join(format!("range-{}.svg", class.class.replace(|c: char| !c.is_ascii_alphanumeric(), "-")));
-        let title = format!("{} (synthetic): where it is expected, and where unseen pictures show it", class.class);
+        let path =
+            out.join(format!("range-{}.svg", class.class.replace(|c: char| !c.is_ascii_alphanumeric(), "-")));
+        let title =
+            format!("{} (synthetic): where it is expected, and where unseen pictures show it", class.class);
         plots::range_map(&path, &RangeMap { title: &title, bounds, seen: &seen }, |at| {
             predictor.location_logits(at).map(|logits| fusion::sigmoid(f64::from(logits[in_model.index()])))
         })?;

@@ -22,6 +22,7 @@ use crate::{
 pub struct EvalArgs {
     /// A run directory of `csp-host train`, or a bundle of `csp-host export`.
     pub model: PathBuf,
+    /// The data set.
     #[command(flatten)]
     pub source: DataSource,
     /// Only the rows of this split.

@@ -117,10 +117,17 @@ fn print(entry: &Entry, k: usize) {
     match entry {
         Entry::Prediction(record) => {
             let (place, source) = describe_place(record.place.as_ref());
-            println!("\n#{} {} ({}) · {}", record.seq, record.time, time_source(record.time.source), record.image);
+            println!(
+                "\n#{} {} ({}) · {}",
+                record.seq,
+                record.time,
+                time_source(record.time.source),
+                record.image
+            );
             println!("  place     {place} ({source})");
             let line = |name: &str, list: Vec<(&str, f64)>| {
-                let list: Vec<String> = list.iter().map(|(class, p)| format!("{class} {:.1} %", 100.0 * p)).collect();
+                let list: Vec<String> =
+                    list.iter().map(|(class, p)| format!("{class} {:.1} %", 100.0 * p)).collect();
                 println!("  {name:<9} {}", if list.is_empty() { "none".into() } else { list.join(" · ") });
             };
             line("image", top(record, k, |c| Some(c.image)));
@@ -134,7 +141,13 @@ fn print(entry: &Entry, k: usize) {
             );
         }
         Entry::Failure(record) => {
-            println!("\n#{} {} ({}) · {}", record.seq, record.time, time_source(record.time.source), record.image);
+            println!(
+                "\n#{} {} ({}) · {}",
+                record.seq,
+                record.time,
+                time_source(record.time.source),
+                record.image
+            );
             println!("  failed    {}", record.error);
         }
     }
@@ -194,7 +207,9 @@ fn describe_place(place: Option<&Place>) -> (String, String) {
 pub(crate) fn describe_decision(decision: &Decision) -> String {
     match decision {
         Decision::Class { name, probability, .. } => format!("{name} ({:.1} %)", 100.0 * probability),
-        Decision::RollUp { rank, name, probability } => format!("{rank} {name} ({:.1} %)", 100.0 * probability),
+        Decision::RollUp { rank, name, probability } => {
+            format!("{rank} {name} ({:.1} %)", 100.0 * probability)
+        }
         Decision::Abstain => "abstained: nothing is sure enough".into(),
     }
 }

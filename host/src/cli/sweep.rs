@@ -55,15 +55,18 @@ pub fn run(args: &SweepArgs, context: &Context) -> Result<()> {
     }
     let config = args.config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::read)?;
     let data = args.source.open(context.voice)?;
-    let table = sweep::run(&data, &SweepOptions {
-        labels: &args.labels,
-        seeds: args.seeds,
-        split: args.split,
-        config,
-        device: training::choose_device(&args.device)?,
-        out: &args.out,
-        voice: context.voice,
-    })?;
+    let table = sweep::run(
+        &data,
+        &SweepOptions {
+            labels: &args.labels,
+            seeds: args.seeds,
+            split: args.split,
+            config,
+            device: training::choose_device(&args.device)?,
+            out: &args.out,
+            voice: context.voice,
+        },
+    )?;
     print!("{table}");
     Ok(())
 }

@@ -80,19 +80,22 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<()> {
     let reason = if device.reason.is_empty() { String::new() } else { format!(": {}", device.reason) };
     context.voice.say(&format!("device: {}{reason}", device.description));
     let stop = stop_on_ctrl_c()?;
-    let summary = training::train(&data, &TrainOptions {
-        out,
-        config,
-        labels: args.labels,
-        seed: args.seed,
-        device,
-        resume: args.resume,
-        voice: context.voice,
-        cache: None,
-        backbone_of: args.backbone_of.as_deref(),
-        stop: &|| stop.load(Ordering::Relaxed),
-        stop_after_steps: None,
-    })?;
+    let summary = training::train(
+        &data,
+        &TrainOptions {
+            out,
+            config,
+            labels: args.labels,
+            seed: args.seed,
+            device,
+            resume: args.resume,
+            voice: context.voice,
+            cache: None,
+            backbone_of: args.backbone_of.as_deref(),
+            stop: &|| stop.load(Ordering::Relaxed),
+            stop_after_steps: None,
+        },
+    )?;
     if args.json {
         let Summary { rows, holdout, seconds } = &summary;
         let [labelled, held_out, unlabelled, shielded] = rows;
@@ -102,7 +105,8 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<()> {
         return print_json(&serde_json::json!({ "rows": rows, "holdout": holdout, "seconds": seconds }));
     }
     let percent = |key: &str| summary.holdout.get(key).map(|share| format!("{:.1} %", 100.0 * share));
-    for (name, key) in [("image alone", "image_top1"), ("place alone", "prior_top1"), ("both", "fused_top1")] {
+    for (name, key) in [("image alone", "image_top1"), ("place alone", "prior_top1"), ("both", "fused_top1")]
+    {
         if let Some(percent) = percent(key) {
             context.voice.say(&format!("held-out rows, {name}: {percent}"));
         }

@@ -32,8 +32,8 @@ impl Accuracy {
 /// [`csp_models::fusion::ranked`].
 pub fn rank_of(class: ClassId, scores: &[f64]) -> usize {
     let own = scores.get(class.index()).copied().unwrap_or(f64::NEG_INFINITY);
-    let above = |(i, &score): &(usize, &f64)| score > own || (score == own && *i < class.index());
-    1 + scores.iter().enumerate().filter(above).count()
+    let above = |(i, score): (usize, &f64)| *score > own || (*score == own && i < class.index());
+    1 + scores.iter().enumerate().filter(|&entry| above(entry)).count()
 }
 
 /// Accuracy of one class.

@@ -4,7 +4,12 @@ mod metrics;
 mod predictor;
 pub mod sweep;
 
-use csp_models::{fusion, labels::{ClassId, Labels}, picture, place::Place};
+use csp_models::{
+    fusion,
+    labels::{ClassId, Labels},
+    picture,
+    place::Place,
+};
 use rayon::prelude::*;
 use serde::Serialize;
 

@@ -3,12 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use csp_device::infer::Engine;
 use csp_models::{
-    bundle::Bundle,
-    fusion::Fusion,
-    labels::Labels,
-    manifest::ImageInput,
-    picture,
-    place::LatLon,
+    bundle::Bundle, fusion::Fusion, labels::Labels, manifest::ImageInput, picture, place::LatLon,
 };
 
 use crate::training::TrainedModel;
@@ -34,6 +29,8 @@ pub trait Predictor: Sync {
     /// What the engine says, or that there is no location branch.
     fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String>;
 }
+
+const NO_LOCATION: &str = "the model has no location branch";
 
 /// A training run.
 #[derive(Debug)]
@@ -71,7 +68,7 @@ impl Predictor for RunPredictor {
 
     fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String> {
         let (Some(network), Some(encoder)) = (&self.model.location, &self.model.encoder) else {
-            return Err("the model has no location branch".into());
+            return Err(NO_LOCATION.into());
         };
         let features: Vec<f32> = encoder.encode(at).into_iter().map(|feature| feature as f32).collect();
         let shape = [1, features.len()];
@@ -127,6 +124,7 @@ impl Predictor for EnginePredictor {
     }
 
     fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String> {
-        self.engine.location_logits(at).map_err(|error| error.to_string())
+        let logits = self.engine.location_logits(at).map_err(|error| error.to_string())?;
+        logits.ok_or_else(|| NO_LOCATION.into())
     }
 }

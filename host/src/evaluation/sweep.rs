@@ -151,7 +151,8 @@ fn outcome(data: &Dataset, options: &SweepOptions<'_>, share: f64, seed: u64) ->
     };
     let (csp, run) = train("csp", true, None)?;
     let (supervised, _) = train("supervised", false, Some(&run))?;
-    let location = |evaluation: &super::Evaluation| evaluation.location.map_or(f64::NAN, |accuracy| accuracy.top1);
+    let location =
+        |evaluation: &super::Evaluation| evaluation.location.map_or(f64::NAN, |accuracy| accuracy.top1);
     let outcome = Outcome {
         image: csp.image.top1,
         supervised: supervised.fused.top1,
@@ -160,7 +161,8 @@ fn outcome(data: &Dataset, options: &SweepOptions<'_>, share: f64, seed: u64) ->
         supervised_location: location(&supervised),
     };
     let json = serde_json::to_vec(&outcome).unwrap_or_default();
-    write_atomically(&done, |out| out.write_all(&json)).map_err(|source| SweepError::Io { path: done.clone(), source })?;
+    write_atomically(&done, |out| out.write_all(&json))
+        .map_err(|source| SweepError::Io { path: done.clone(), source })?;
     Ok(outcome)
 }
 

@@ -66,7 +66,8 @@ mod tests {
     use crate::training::rng;
     use csp_models::picture;
 
-    const INPUT: ImageInput = ImageInput { width: 8, height: 8, mean: [0.5, 0.4, 0.3], std: [0.25, 0.5, 1.0] };
+    const INPUT: ImageInput =
+        ImageInput { width: 8, height: 8, mean: [0.5, 0.4, 0.3], std: [0.25, 0.5, 1.0] };
 
     fn pixels() -> Vec<u8> {
         (0..8 * 8 * 3).map(|i| (i * 37 % 251) as u8).collect()

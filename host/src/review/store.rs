@@ -103,7 +103,9 @@ impl Store {
         for StoredSegment { path, content } in &self.segments {
             let path = path.display();
             if content.header.is_none() {
-                lines.push(format!("{path}: the header is damaged: trap and model of these records are unknown"));
+                lines.push(format!(
+                    "{path}: the header is damaged: trap and model of these records are unknown"
+                ));
             }
             for (offset, error) in &content.damaged {
                 lines.push(format!("{path}: a damaged record at byte {offset}: {error}"));
@@ -118,7 +120,10 @@ impl Store {
         let mut expected = None;
         for seq in self.entries().map(Entry::seq) {
             if let Some(expected) = expected.filter(|&expected| expected != seq) {
-                lines.push(format!("record {seq} follows record {}: something between them is missing", expected - 1));
+                lines.push(format!(
+                    "record {seq} follows record {}: something between them is missing",
+                    expected - 1
+                ));
             }
             expected = Some(seq + 1);
         }

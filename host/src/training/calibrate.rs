@@ -63,10 +63,9 @@ pub fn calibrate(cases: &[Case]) -> Calibration {
             (weight, loss(weight))
         };
         // a grid over the floor: the loss is not convex in it
-        let floors = (0..=18).map(|i| (1e-5f64).ln() * f64::from(18 - i) / 18.0 + (0.5f64).ln() * f64::from(i) / 18.0);
-        let best = floors
-            .map(|ln_floor| (ln_floor, fitted(ln_floor)))
-            .min_by(|a, b| a.1.1.total_cmp(&b.1.1));
+        let floors =
+            (0..=18).map(|i| (1e-5f64).ln() * f64::from(18 - i) / 18.0 + (0.5f64).ln() * f64::from(i) / 18.0);
+        let best = floors.map(|ln_floor| (ln_floor, fitted(ln_floor))).min_by(|a, b| a.1.1.total_cmp(&b.1.1));
         if let Some((ln_floor, (weight, _))) = best {
             fusion.prior_weight = weight;
             fusion.prior_floor = ln_floor.exp();
@@ -151,7 +150,13 @@ mod tests {
                 let truth = Fusion { temperature: t, prior_weight: worth, prior_floor: 1e-6, fade_m: 1e9 };
                 let p = truth.fuse(&logits, &presence, 0.0);
                 let mut u: f64 = rng.random();
-                let class = p.iter().position(|p| { u -= p; u < 0.0 }).unwrap_or(3);
+                let class = p
+                    .iter()
+                    .position(|p| {
+                        u -= p;
+                        u < 0.0
+                    })
+                    .unwrap_or(3);
                 Case { logits, presence: Some(presence), class: ClassId(class as u16) }
             })
             .collect()

@@ -385,9 +385,7 @@ impl TrainConfig {
     /// # Errors
     /// Names the first setting out of range.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let fail = |field: &str, problem: String| {
-            Err(TrainError::Config { field: field.into(), problem })
-        };
+        let fail = |field: &str, problem: String| Err(TrainError::Config { field: field.into(), problem });
         let share = |v: f64| (0.0..1.0).contains(&v);
         let positive = |v: f64| v.is_finite() && v > 0.0;
         let not_negative = |v: f64| v.is_finite() && v >= 0.0;
@@ -474,7 +472,10 @@ mod tests {
             ("[backbone]\nepochs = 0", "backbone.weights"),
             ("[backbone]\nkind = \"vit\"", "vit"),
             ("[pretrain.mc]\ntau_batch = 0.0", "tau_batch"),
-            ("[location.encoder]\nkind = \"space2vec-grid\"\nfrequencies = 0\nr_min = 1\nr_max = 2", "frequencies"),
+            (
+                "[location.encoder]\nkind = \"space2vec-grid\"\nfrequencies = 0\nr_min = 1\nr_max = 2",
+                "frequencies",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(named) && error.contains("c.toml"), "{text}: {error}");

@@ -81,7 +81,9 @@ pub enum TrainError {
         stage: &'static str,
     },
     /// The loss left the numbers.
-    #[error("{stage}: the loss is {loss} at step {step}; {kept}. Lower {stage}.lr in the configuration and start again, or --resume if the device was at fault")]
+    #[error(
+        "{stage}: the loss is {loss} at step {step}; {kept}. Lower {stage}.lr in the configuration and start again, or --resume if the device was at fault"
+    )]
     NotFinite {
         /// The stage.
         stage: &'static str,

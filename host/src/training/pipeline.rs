@@ -267,9 +267,10 @@ impl Job<'_> {
         image: &Weights,
     ) -> Result<Outputs, TrainError> {
         let begun = Instant::now();
-        let bits = image.0.iter().flat_map(|(name, array)| {
-            name.bytes().chain(array.values.iter().flat_map(|v| v.to_le_bytes()))
-        });
+        let bits = image
+            .0
+            .iter()
+            .flat_map(|(name, array)| name.bytes().chain(array.values.iter().flat_map(|v| v.to_le_bytes())));
         let mut key: Vec<u8> = bits.collect();
         key.extend(pictures.pixels.digest().bytes());
         let key: String = sha256_hex(&key).chars().take(16).collect();
@@ -435,13 +436,14 @@ impl Job<'_> {
             Some(logits.into_iter().map(|z| sigmoid(f64::from(z))).collect())
         };
         let held = self.set.samples.iter().zip(&pictures.of_sample);
-        let cases = held.filter(|(sample, _)| sample.role == Role::Holdout).filter_map(|(sample, picture)| {
-            Some(Case {
-                logits: logits[(*picture)?].clone(),
-                presence: sample.place.and_then(presence),
-                class: sample.class?,
-            })
-        });
+        let cases =
+            held.filter(|(sample, _)| sample.role == Role::Holdout).filter_map(|(sample, picture)| {
+                Some(Case {
+                    logits: logits[(*picture)?].clone(),
+                    presence: sample.place.and_then(presence),
+                    class: sample.class?,
+                })
+            });
         Ok(cases.collect())
     }
 

@@ -260,8 +260,7 @@ mod tests {
         let data = dataset();
         let set = set(&data, 0.2);
         let cell = |s: &Sample| unit(s.row, s.place, 1.0);
-        let held: Vec<Unit> =
-            set.samples.iter().filter(|s| s.role == Role::Holdout).map(cell).collect();
+        let held: Vec<Unit> = set.samples.iter().filter(|s| s.role == Role::Holdout).map(cell).collect();
         for sample in &set.samples {
             let inside = held.contains(&cell(sample));
             assert_eq!(inside, matches!(sample.role, Role::Holdout | Role::Shielded), "{sample:?}");

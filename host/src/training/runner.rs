@@ -1,13 +1,7 @@
 //! Runs a stage step by step: checkpoints, metrics, progress, interruption, loss watch. The stages
 //! know nothing of any of these.
 
-use std::{
-    cell::Cell,
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    time::Instant,
-};
+use std::{cell::Cell, collections::BTreeMap, fs, path::Path, time::Instant};
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};

@@ -36,8 +36,7 @@ impl Negatives {
             }
         };
         // u and v are in [0, 1), so both coordinates are in range; rounding may step over by an ulp
-        LatLon::new(lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0))
-            .expect("finite and clamped into range")
+        LatLon::new(lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0)).expect("finite and clamped into range")
     }
 }
 

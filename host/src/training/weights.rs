@@ -77,9 +77,7 @@ impl Weights {
 
     fn to_bytes(&self, meta: &str) -> Result<Vec<u8>, String> {
         let bytes: Vec<(&String, &Array, Vec<u8>)> = (self.0.iter())
-            .map(|(name, array)| {
-                (name, array, array.values.iter().flat_map(|v| v.to_le_bytes()).collect())
-            })
+            .map(|(name, array)| (name, array, array.values.iter().flat_map(|v| v.to_le_bytes()).collect()))
             .collect();
         let views: Result<Vec<_>, _> = bytes
             .iter()

@@ -61,11 +61,7 @@ impl NceConfig {
 
 /// `−log σ(x)` as a softplus; with `eps > 0` as the released code has it, `−log(σ(x) + eps)`.
 pub(super) fn minus_log_sigmoid(x: Tensor<2>, eps: f64) -> Tensor<2> {
-    if eps == 0.0 {
-        softplus(x.neg())
-    } else {
-        (burn::tensor::activation::sigmoid(x) + eps).log().neg()
-    }
+    if eps == 0.0 { softplus(x.neg()) } else { (burn::tensor::activation::sigmoid(x) + eps).log().neg() }
 }
 
 #[cfg(test)]

@@ -117,8 +117,7 @@ impl Stage for Backbone<'_> {
     fn step(&mut self, step: u64) -> Result<Done, TrainError> {
         let (images, classes) = self.batch(step)?;
         let samples = classes.dims()[0];
-        let loss =
-            cross_entropy(self.network.forward(images), classes, self.config.label_smoothing);
+        let loss = cross_entropy(self.network.forward(images), classes, self.config.label_smoothing);
         let gradients = GradientsParams::from_grads(loss.backward(), &self.network);
         let lr = cosine(self.config.lr, step, self.steps, warmup(self.steps));
         self.network = self.optimizer.step(self.network.clone(), gradients, lr, |_| 1.0);

@@ -73,8 +73,7 @@ impl Finetune {
             network.encoder = weights.apply("pair.encoder", network.encoder)?;
         }
         let batches = Batches::new(seed, "finetune/batch", rows.len(), config.batch);
-        let steps =
-            steps_for(config.epochs, batches.steps_per_epoch(), config.min_steps, config.max_steps);
+        let steps = steps_for(config.epochs, batches.steps_per_epoch(), config.min_steps, config.max_steps);
         let (places, seen): (Vec<LatLon>, Vec<ClassId>) = rows.iter().copied().unzip();
         Ok(Self {
             network,

@@ -66,8 +66,7 @@ impl Pretrain {
             projection: LinearConfig::new(features, location.embedding).init(&device),
         };
         let batches = Batches::new(seed, "pretrain/batch", places.len(), config.batch);
-        let steps =
-            steps_for(config.epochs, batches.steps_per_epoch(), config.min_steps, config.max_steps);
+        let steps = steps_for(config.epochs, batches.steps_per_epoch(), config.min_steps, config.max_steps);
         Self {
             pair: init::randomise(pair, seed, "pretrain/init"),
             optimizer: AdamW::new(AdamWConfig {
@@ -105,8 +104,7 @@ impl Pretrain {
             parts.push(position_features(&self.location.encoder, &places, &self.device));
         }
         let mut dropout = Dropout::new(self.location.dropout, self.seed, "pretrain/dropout", step);
-        let all =
-            self.pair.encoder.forward_dropping(Tensor::cat(parts, 0), &mut |x| dropout.apply(x));
+        let all = self.pair.encoder.forward_dropping(Tensor::cat(parts, 0), &mut |x| dropout.apply(x));
         let after = if second != 0.0 { 2 * batch } else { batch };
         Views {
             location: all.clone().narrow(0, 0, batch),
