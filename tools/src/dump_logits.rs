@@ -51,8 +51,8 @@ pub fn run(args: &DumpArgs) -> Result<()> {
     let manifest = &bundle.manifest;
     let dataset = data::open(&args.table, None)?.dataset;
     let rows = evaluation::labelled(&dataset, args.split, &manifest.labels)?;
-    let stride = rows.len().div_ceil(args.limit.max(1)).max(1);
-    let rows: Vec<_> = rows.into_iter().step_by(stride).collect();
+    let count = rows.len().min(args.limit);
+    let rows: Vec<_> = (0..count).map(|i| rows[i * rows.len() / count]).collect();
     let paths: Vec<&Path> = rows.iter().filter_map(|(row, _)| row.image.as_deref()).collect();
     let pictures: Vec<Vec<u8>> =
         paths.iter().map(|path| picture::load(path, &manifest.input)).collect::<Result<_, _>>()?;
