@@ -179,7 +179,7 @@ pub fn run(args: &ClassifyArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
 /// The model cannot be opened or is refused. A picture that fails is an [`Answer`] with its error.
 pub fn classify(args: &ClassifyArgs, place: Option<Place>) -> anyhow::Result<Report> {
     let start = Instant::now();
-    let (bundle, engine) = open_model(&args.model, args.prefer_f32)?;
+    let (digest, engine) = open_model(&args.model, args.prefer_f32)?;
     let load_ms = start.elapsed().as_secs_f64() * 1000.0;
     let mut predictor = Predictor::new(&engine);
     let results: Vec<Answer> = args
@@ -196,8 +196,7 @@ pub fn classify(args: &ClassifyArgs, place: Option<Place>) -> anyhow::Result<Rep
         .collect();
     let failed = results.iter().filter(|answer| answer.error.is_some()).count();
     let manifest = engine.manifest();
-    let model =
-        ModelLine { name: manifest.name.clone(), digest: hex(&bundle.digest), format: engine.format() };
+    let model = ModelLine { name: manifest.name.clone(), digest: hex(&digest), format: engine.format() };
     Ok(Report { model, place, results, failed, load_ms, peak_rss_kib: peak_rss_kib() })
 }
 

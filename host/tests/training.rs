@@ -1,0 +1,296 @@
+//! Runs of training on a small synthetic data set: interrupted ones end where whole ones do, hidden
+//! labels change nothing, and what is damaged or missing is named.
+#![allow(missing_docs)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::Device;
+use csp_host::{
+    data::{Dataset, Row, Split},
+    progress::Voice,
+    training::{RunDir, Summary, TrainConfig, TrainError, TrainOptions, TrainedModel, choose_device, train},
+};
+use csp_models::{
+    labels::{ClassId, Label, Labels},
+    place::LatLon,
+};
+
+/// Three classes told apart by colour, and by latitude; 16 × 16 pixels.
+fn dataset(dir: &Path, places: bool) -> Dataset {
+    let rows = (0..240u32).map(|i| {
+        let class = i % 3;
+        let path = dir.join(format!("{i}.png"));
+        if !path.exists() {
+            let colour = [[200, 60, 60], [60, 200, 60], [60, 60, 200]][class as usize];
+            let picture = image::RgbImage::from_fn(16, 16, |x, y| {
+                let noise = (x * 7 + y * 13 + i * 31) % 80;
+                image::Rgb(colour.map(|c: u8| c.saturating_add(noise as u8)))
+            });
+            picture.save(&path).unwrap();
+        }
+        let (lat, lon) = (f64::from(class) * 20.0 - 20.0 + f64::from(i % 7), f64::from(i % 11) * 3.0);
+        Row {
+            name: format!("{i}.png"),
+            image: Some(path),
+            place: places.then(|| LatLon::new(lat, lon).unwrap()),
+            season: None,
+            class: Some(ClassId(class as u16)),
+            split: Some(if i % 6 == 5 { Split::Val } else { Split::Train }),
+            camera: None,
+        }
+    });
+    Dataset {
+        source: dir.join("table.csv"),
+        rows: rows.collect(),
+        labels: Labels(["red", "green", "blue"].map(Label::new).to_vec()),
+        sha256: format!("places {places}"),
+    }
+}
+
+/// Small enough for a second, with every stage and term in it.
+fn config() -> TrainConfig {
+    let text = "
+        [backbone]
+        width = 4
+        batch = 16
+        min_samples = 480
+        max_samples = 480
+        [location]
+        hidden = 32
+        embedding = 16
+        [location.encoder]
+        kind = \"space2vec-grid\"
+        frequencies = 4
+        r_min = 5.0
+        r_max = 360.0
+        [pretrain]
+        batch = 32
+        min_steps = 30
+        max_steps = 30
+        [finetune]
+        min_steps = 30
+        max_steps = 30
+        [image]
+        head = \"probe\"
+        [image.probe]
+        steps = 20
+        [checkpoint]
+        every = 7
+    ";
+    toml::from_str(text).unwrap()
+}
+
+fn run(data: &Dataset, out: &Path, labels: f64, stop_after_steps: Option<u64>) -> Result<Summary, TrainError> {
+    run_with(data, out, labels, stop_after_steps, config())
+}
+
+fn run_with(
+    data: &Dataset,
+    out: &Path,
+    labels: f64,
+    stop_after_steps: Option<u64>,
+    config: TrainConfig,
+) -> Result<Summary, TrainError> {
+    train(
+        data,
+        &TrainOptions {
+            out,
+            config,
+            labels,
+            seed: 7,
+            device: choose_device("cpu").unwrap(),
+            resume: out.join("run.json").exists(),
+            voice: Voice::Silent,
+            cache: None,
+            backbone_of: None,
+            stop: &|| false,
+            stop_after_steps,
+        },
+    )
+}
+
+/// Every weight file of a run.
+fn weights(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for folder in ["checkpoints", "model"] {
+        for entry in fs::read_dir(out.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "safetensors") {
+                all.insert(path.strip_prefix(out).unwrap().to_path_buf(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn an_interrupted_run_ends_where_a_whole_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dataset(dir.path(), true);
+    let whole = dir.path().join("whole");
+    let summary = run(&data, &whole, 0.5, None).unwrap();
+    assert!(summary.holdout["image_top1"] > 0.9, "{summary:?}");
+    assert!(summary.holdout["prior_top1"] > 0.5, "{summary:?}");
+    let expected = weights(&whole);
+    assert_eq!(expected.len(), 6, "{:?}", expected.keys());
+
+    // 30 + 30 + 30 + 20 steps: stops on and off checkpoints, in every stage, and at its borders
+    for stride in [4, 13, 30, 31] {
+        let broken = dir.path().join(format!("broken-{stride}"));
+        let mut interruptions = 0;
+        loop {
+            match run(&data, &broken, 0.5, Some(stride)) {
+                Ok(_) => break,
+                Err(TrainError::Interrupted { .. }) => interruptions += 1,
+                Err(other) => panic!("{other}"),
+            }
+            assert!(interruptions < 40);
+        }
+        assert!(interruptions >= 2, "{stride}: {interruptions}");
+        let got = weights(&broken);
+        for (file, bytes) in &expected {
+            assert!(got.get(file) == Some(bytes), "stride {stride}: {} differs", file.display());
+        }
+        let json = |out: &Path| fs::read_to_string(out.join("model/model.json")).unwrap();
+        assert_eq!(json(&broken).replace(&format!("broken-{stride}"), "whole"), json(&whole));
+        let metrics = fs::read_to_string(broken.join("metrics.jsonl")).unwrap();
+        let steps: Vec<(String, u64)> = (metrics.lines())
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .map(|m| (m["stage"].as_str().unwrap().to_string(), m["step"].as_u64().unwrap()))
+            .collect();
+        let mut once = steps.clone();
+        once.dedup();
+        assert_eq!(once, steps, "no step is reported twice");
+    }
+}
+
+/// A power cut between two checkpoints: what was not saved is done again.
+#[test]
+fn a_killed_run_goes_on_from_its_last_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dataset(dir.path(), true);
+    let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
+    run(&data, &whole, 1.0, None).unwrap();
+    run(&data, &killed, 1.0, Some(7)).unwrap_err();
+    let checkpoint = killed.join("checkpoints/backbone.step.safetensors");
+    let at_seven = fs::read(&checkpoint).unwrap();
+    run(&data, &killed, 1.0, Some(4)).unwrap_err();
+    // back to the state on disk that a kill between steps 7 and 11 leaves, with a half metrics line
+    fs::write(&checkpoint, at_seven).unwrap();
+    let metrics = killed.join("metrics.jsonl");
+    let torn = fs::read_to_string(&metrics).unwrap() + "{\"stage\":\"backb";
+    fs::write(&metrics, torn).unwrap();
+    run(&data, &killed, 1.0, None).unwrap();
+    assert!(weights(&whole) == weights(&killed));
+}
+
+#[test]
+fn hidden_labels_leave_every_checkpoint_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dataset(dir.path(), true);
+    let first = dir.path().join("first");
+    run(&data, &first, 0.3, None).unwrap();
+    let roles = RunDir::open(&first).unwrap().rows().unwrap();
+    let expected = weights(&first);
+
+    // the labels training was not granted, and those of the other splits: deleted
+    let without_hidden_labels = |data: &Dataset| {
+        let mut data = data.clone();
+        for (row, source) in data.rows.iter_mut().enumerate() {
+            if !roles.labelled.contains(&row) && !roles.holdout.contains(&row) {
+                source.class = None;
+            }
+        }
+        data
+    };
+    let second = dir.path().join("second");
+    run(&without_hidden_labels(&data), &second, 1.0, None).unwrap();
+    assert_eq!(RunDir::open(&second).unwrap().rows().unwrap(), roles);
+    assert!(weights(&second) == expected);
+
+    // and the referee can fail: one granted label changed
+    let mut changed = data.clone();
+    let class = &mut changed.rows[roles.labelled[0]].class;
+    *class = class.map(|class| ClassId((class.0 + 1) % 3));
+    let third = dir.path().join("third");
+    run(&without_hidden_labels(&changed), &third, 1.0, None).unwrap();
+    assert!(weights(&third) != expected);
+}
+
+#[test]
+fn without_places_the_model_knows_pictures_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dataset(dir.path(), false);
+    let out = dir.path().join("run");
+    let summary = run(&data, &out, 1.0, None).unwrap();
+    assert!(summary.holdout["rows"] >= 20.0);
+    assert!(!summary.holdout.contains_key("fused_top1"));
+    let model = TrainedModel::load(&out, &Device::flex()).unwrap();
+    assert!(model.location.is_none() && model.encoder.is_none());
+    assert_eq!(model.labels, data.labels);
+}
+
+#[test]
+fn what_is_missing_or_damaged_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dataset(dir.path(), true);
+    let out = dir.path().join("run");
+    let load = |out: &Path| TrainedModel::load(out, &Device::flex()).unwrap_err().to_string();
+    assert!(load(&out).contains("run.json"));
+    run(&data, &out, 1.0, Some(5)).unwrap_err();
+    assert!(load(&out).contains("backbone is missing"), "{}", load(&out));
+    run(&data, &out, 1.0, Some(40)).unwrap_err();
+    assert!(load(&out).contains("pretrain is missing"), "{}", load(&out));
+
+    let mut other = data.clone();
+    other.sha256 = "another".into();
+    assert!(run(&other, &out, 1.0, None).unwrap_err().to_string().contains("the data was"));
+    assert!(run(&data, &out, 0.5, None).unwrap_err().to_string().contains("--labels was 1"));
+
+    // a checkpoint cut short is not trained on
+    let checkpoint = out.join("checkpoints/pretrain.step.safetensors");
+    let bytes = fs::read(&checkpoint).unwrap();
+    fs::write(&checkpoint, &bytes[..bytes.len() / 2]).unwrap();
+    let error = run(&data, &out, 1.0, None).unwrap_err().to_string();
+    assert!(error.contains("pretrain.step.safetensors"), "{error}");
+    fs::write(&checkpoint, &bytes).unwrap();
+    run(&data, &out, 1.0, None).unwrap();
+
+    let model = out.join("model/location.safetensors");
+    let mut bytes = fs::read(&model).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&model, bytes).unwrap();
+    assert!(load(&out).contains("location.safetensors") && load(&out).contains("SHA-256"));
+}
+
+#[test]
+fn a_loss_that_explodes_stops_the_run_and_keeps_what_was_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dataset(dir.path(), true);
+    let out = dir.path().join("run");
+    let mut config = config();
+    config.pretrain.lr = 1e30;
+    let error = run_with(&data, &out, 1.0, None, config).unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { stage: "pretrain", .. }), "{error}");
+    assert!(out.join("checkpoints/backbone.safetensors").is_file());
+}
+
+#[test]
+fn a_picture_that_cannot_be_read_is_named_and_nothing_is_half_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dataset(dir.path(), true);
+    let picture = data.rows[8].image.clone().unwrap();
+    let bytes = fs::read(&picture).unwrap();
+    fs::write(&picture, &bytes[..40]).unwrap();
+    let out = dir.path().join("run");
+    let error = run(&data, &out, 1.0, None).unwrap_err().to_string();
+    assert!(error.contains("8.png"), "{error}");
+    assert_eq!(fs::read_dir(out.join("cache")).unwrap().count(), 0);
+    fs::write(&picture, &bytes).unwrap();
+    run(&data, &out, 1.0, None).unwrap();
+}
