@@ -22,8 +22,9 @@ import onnxruntime as ort
 # f32: both engines sum in another order.
 F32_RELATIVE = 1e-4
 # int8: onnxruntime rounds (float)acc * scale, tract an exact product: they part at near-ties, one
-# step of an activation, and a deep network carries a few of them to the logits.
-INT8_RELATIVE_RMS = 0.02
+# step of an activation. The small CNN on EuroSAT is bit-identical; MobileNetV2 with random weights,
+# 52 layers deep, is so on 5 to 14 pictures of 16 and off by 4 % of the logits' spread over all.
+INT8_RELATIVE_RMS = 0.05
 INT8_TOP1 = 0.99
 
 

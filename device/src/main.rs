@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use csp_device::cli::{Exit, classify, run};
+use csp_device::cli::{Exit, classify, explain, run};
 
 /// The camera-trap side of CSP: name what is in a picture from the picture and the place.
 #[derive(Parser)]
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             .map(|(exit, _)| exit),
     };
     let exit = result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", explain(&error));
         Exit::of(&error)
     });
     ExitCode::from(exit.code())

@@ -132,15 +132,16 @@ impl Source {
                 let heard = Heard::start(move |out| replay(BufReader::new(file), rate, &out))?;
                 Ok((Gps::new(site, None), heard))
             }
+            // What comes through a pipe may be an old recording: its dates are trusted.
             (Self::Stream(path), _) if path.as_os_str() == "-" => {
                 let heard = Heard::start(|out| pump(io::stdin().lock(), &out))?;
-                Ok((Gps::new(site, Some(build_day())), heard))
+                Ok((Gps::new(site, None), heard))
             }
             (Self::Stream(path), _) => {
                 // Opening a pipe waits for its writer: the thread waits, not the trap.
                 let path = path.clone();
                 let heard = Heard::start(move |out| pump(File::open(path)?, &out))?;
-                Ok((Gps::new(site, Some(build_day())), heard))
+                Ok((Gps::new(site, None), heard))
             }
             (Self::Serial { port, baud }, _) => {
                 let open = serialport::new(port, *baud).timeout(Duration::from_millis(500)).open();
@@ -250,7 +251,8 @@ fn replay(mut source: impl BufRead, rate: f64, out: &SyncSender<io::Result<Vec<u
             let step = before.map_or(0, |before| (time + DAY_MS - before) % DAY_MS);
             before = Some(time);
             if step < DAY_MS / 2 {
-                thread::sleep(Duration::from_secs_f64(f64::from(step) / 1000.0 / rate));
+                let seconds = f64::from(step) / 1000.0 / rate;
+                thread::sleep(Duration::from_secs_f64(seconds.min(86_400.0)));
             }
         }
         if out.send(Ok(line)).is_err() {

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Cursor, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -156,19 +156,21 @@ impl Bundle {
     /// The system's reason; `path` is then as it was.
     pub fn write(&self, path: &Path) -> Result<(), BundleError> {
         let io = |source| BundleError::Io { path: path.into(), source };
-        write_atomically(path, |out| {
-            let mut zip = ZipWriter::new(out);
-            let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-            let manifest = (file::MANIFEST, manifest_json(&self.manifest));
-            let files = self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-            for (name, bytes) in [(manifest.0, manifest.1.as_slice())].into_iter().chain(files) {
-                zip.start_file(name, options).map_err(io::Error::other)?;
-                zip.write_all(bytes)?;
-            }
-            zip.finish().map_err(io::Error::other)?;
-            Ok(())
-        })
-        .map_err(io)
+        let bytes = self.zip().map_err(io)?;
+        write_atomically(path, |out| out.write_all(&bytes)).map_err(io)
+    }
+
+    /// The zip in memory: a writer that meets a full disk half-way would complain on its own.
+    fn zip(&self) -> io::Result<Vec<u8>> {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let manifest = manifest_json(&self.manifest);
+        let files = self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+        for (name, bytes) in [(file::MANIFEST, manifest.as_slice())].into_iter().chain(files) {
+            zip.start_file(name, options).map_err(io::Error::other)?;
+            zip.write_all(bytes)?;
+        }
+        Ok(zip.finish().map_err(io::Error::other)?.into_inner())
     }
 }
 
@@ -230,24 +232,27 @@ impl Source {
     fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, BundleError> {
         let missing = |path: &Path| BundleError::Missing { path: path.into(), name: name.into() };
         let mut bytes = Vec::new();
-        let (path, read) = match self {
+        match self {
             Self::Directory(dir) => {
                 let path = dir.join(name);
+                let io = |source| BundleError::Io { path: path.clone(), source };
                 let file = File::open(&path).map_err(|source| match source.kind() {
                     io::ErrorKind::NotFound => missing(dir),
-                    _ => BundleError::Io { path: path.clone(), source },
+                    _ => io(source),
                 })?;
-                (path, file.take(limit + 1).read_to_end(&mut bytes))
+                file.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
             }
             Self::Zip(path, archive) => {
+                let damaged = |reason: String| BundleError::NotABundle { path: path.clone(), reason };
                 let file = archive.by_name(name).map_err(|error| match error {
                     zip::result::ZipError::FileNotFound => missing(path),
-                    other => BundleError::NotABundle { path: path.clone(), reason: other.to_string() },
+                    other => damaged(other.to_string()),
                 })?;
-                (path.join(name), file.take(limit + 1).read_to_end(&mut bytes))
+                // the zip's own checksum stands before ours
+                let read = file.take(limit + 1).read_to_end(&mut bytes);
+                read.map_err(|error| damaged(format!("{name}: {error}")))?;
             }
-        };
-        read.map_err(|source| BundleError::Io { path, source })?;
+        }
         Ok(bytes)
     }
 }

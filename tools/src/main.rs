@@ -1,1 +1,23 @@
-fn main() {}
+//! `csp-tools`: what developers run.
+
+mod dump_logits;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "csp-tools", version, about = "What developers run: referees, benchmarks, fixture makers")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    DumpLogits(dump_logits::DumpArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().verb {
+        Verb::DumpLogits(args) => dump_logits::run(&args),
+    }
+}

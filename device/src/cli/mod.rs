@@ -52,13 +52,25 @@ impl Exit {
     }
 }
 
-/// Opens, verifies and loads a bundle.
-pub(crate) fn open_model(path: &Path, prefer_f32: bool) -> anyhow::Result<(Bundle, Engine)> {
+/// An error in one line: its contexts and causes, each said once (our errors quote their causes).
+pub fn explain(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        match said.is_empty() {
+            true => cause,
+            false if said.contains(&cause) => said,
+            false => format!("{said}: {cause}"),
+        }
+    })
+}
+
+/// Opens, verifies and loads a bundle; returns its digest and the engine, the file's bytes are let go.
+pub(crate) fn open_model(path: &Path, prefer_f32: bool) -> anyhow::Result<([u8; 32], Engine)> {
     let bundle = Bundle::open(path)?;
     let engine = Engine::load_with(&bundle, EngineOptions { prefer_f32 }).map_err(|error| {
         anyhow::Error::new(error).context(format!("{}: the model is refused", path.display()))
     })?;
-    Ok((bundle, engine))
+    Ok((bundle.digest, engine))
 }
 
 /// A place in words: `1.29000°S 36.82000°E ± 10 m (live fix)`.

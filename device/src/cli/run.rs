@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context;
 use csp_models::{
+    bundle::hex,
     place::LatLon,
     record::{Entry, PredictionRecord},
 };
@@ -122,12 +123,12 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
         eprintln!("error: --nmea-rate must be above 0 and --wait-fix 0 or more");
         return Ok((Exit::Usage, Tally::default()));
     }
-    let (bundle, engine) = open_model(&args.model, args.prefer_f32)?;
+    let (digest, engine) = open_model(&args.model, args.prefer_f32)?;
     let identity = Identity {
         device: args.name.clone(),
         deployment: args.deployment.clone(),
         build: concat!("csp-device ", env!("CARGO_PKG_VERSION")).to_string(),
-        model_digest: bundle.digest,
+        model_digest: digest,
     };
     // The receiver before the store: a wrong port leaves no empty store behind.
     let (gps, receiver) = match &args.nmea {
@@ -141,7 +142,7 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
     if args.nmea.is_some() && !receiver.is_open() {
         let (used, dropped) = gps.sentences();
         let fix = if gps.has_fix() { "" } else { ", no fix in it" };
-        eprintln!("receiver: {used} sentences used, {dropped} lines thrown away{fix}");
+        eprintln!("receiver: {used} sentences used, {dropped} damaged{fix}");
     }
     Desk::open(&args.desk, Default::default()).with_context(|| format!("--desk {}", args.desk.display()))?;
     let (store, recovery) = Store::open(&args.store, identity).context("--store")?;
@@ -177,7 +178,7 @@ fn watch(
         match trap.step().context("--store")? {
             Event::Working => {}
             Event::Recorded(entry) => {
-                match &entry {
+                match &*entry {
                     Entry::Prediction(_) => tally.predictions += 1,
                     Entry::Failure(_) => tally.failures += 1,
                 }
@@ -222,8 +223,7 @@ fn report_recovery(recovery: &Recovery) {
 
 fn report(entry: &Entry, json: bool, out: &mut dyn Write) -> io::Result<()> {
     if json {
-        serde_json::to_writer(&mut *out, entry)?;
-        out.write_all(b"\n")?;
+        writeln!(out, "{}", json_line(entry)?)?;
         return out.flush();
     }
     match entry {
@@ -252,6 +252,19 @@ fn report(entry: &Entry, json: bool, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// An entry as JSON, its digest in hex.
+fn json_line(entry: &Entry) -> serde_json::Result<serde_json::Value> {
+    let digest = match entry {
+        Entry::Prediction(record) => Some(record.image_sha256),
+        Entry::Failure(record) => record.image_sha256,
+    };
+    let mut value = serde_json::to_value(entry)?;
+    for fields in value.as_object_mut().into_iter().flat_map(|kinds| kinds.values_mut()) {
+        fields["image_sha256"] = digest.map(|digest| hex(&digest)).into();
+    }
+    Ok(value)
 }
 
 /// This computer's clocks.

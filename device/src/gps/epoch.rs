@@ -229,8 +229,9 @@ mod tests {
         assert_eq!(dated("231126"), Some(1_795_435_200_000));
         // 1024 weeks before 2026-11-23
         assert_eq!(dated("090407"), Some(1_795_435_200_000));
-        // 2048 weeks before a day within 15 years of the build
+        // 2000-01-01 is two rollovers before 2039-04-02, within 15 years of the build
         assert_eq!(dated("010100"), Some(25_293 * 86_400_000 + 43_200_000));
+        // 2060 is beyond them
         assert_eq!(dated("010160"), None);
     }
 }

@@ -48,7 +48,7 @@ pub struct Gps {
     ladder: ladder::Ladder,
     /// The clock of a recording; `None` for a receiver that is heard live.
     recording: Option<Recording>,
-    /// Sentences understood so far, and sentences thrown away.
+    /// Sentences used so far, and lines that failed their checksum.
     sentences: (u32, u32),
 }
 
@@ -92,7 +92,10 @@ impl Gps {
                         ended = Some(epoch);
                     }
                 }
-                Err(_) => self.sentences.1 = self.sentences.1.saturating_add(1),
+                Err(sentence::SentenceError::Checksum) => {
+                    self.sentences.1 = self.sentences.1.saturating_add(1);
+                }
+                Err(_) => {}
             }
         }
         ended
@@ -124,7 +127,7 @@ impl Gps {
         self.ladder.has_fix()
     }
 
-    /// Sentences that were understood, and lines that looked like a sentence and were thrown away.
+    /// Sentences that were used, and lines that failed their checksum.
     pub fn sentences(&self) -> (u32, u32) {
         self.sentences
     }

@@ -92,7 +92,7 @@ pub fn parse(text: &str) -> Result<Observation, SentenceError> {
         return Ok(Observation {
             time_ms: clock(field(1)),
             at: position(field(2), field(3), field(4), field(5)),
-            valid: field(6).bytes().any(|mode| trusted(mode)),
+            valid: field(6).bytes().any(trusted),
             satellites: field(7).parse().ok(),
             hdop: field(8).parse().ok().and_then(dilution),
             ..blank(Kind::Gns)

@@ -240,9 +240,12 @@ impl Network {
                 .proto_model_for_read(&mut { bytes })
                 .map_err(|error| InferError::Decode { file, reason: error.to_string() })?;
             profile::check(&model, contract).map_err(|source| InferError::Profile { file, source })?;
-            let plan = || onnx.model_for_proto_model(&model)?.into_optimized()?.into_runnable();
             // the last cause: tract's first line only names the step
-            plan().map_err(|error| InferError::Load { file, reason: format!("{error:#}") })
+            let fail = |error: TractError| InferError::Load { file, reason: format!("{error:#}") };
+            let parsed = onnx.model_for_proto_model(&model).map_err(fail)?;
+            // One copy of the weights less while the optimiser makes its own.
+            drop(model);
+            parsed.into_optimized().and_then(|model| model.into_runnable()).map_err(fail)
         };
         let plan = catch_unwind(AssertUnwindSafe(load))
             .unwrap_or_else(|panic| Err(InferError::Load { file, reason: panic_text(&*panic) }))?;

@@ -192,12 +192,12 @@ impl Store {
         let path = open.path.clone();
         self.segment = Some(open);
         written.map_err(|source| fault(path, source))?;
-        self.next_seq = entry.seq() + 1;
+        self.next_seq = entry.seq().saturating_add(1);
         Ok(())
     }
 
     fn new_segment(&mut self, first_seq: u64) -> Result<Open, StoreError> {
-        let number = self.number + 1;
+        let number = self.number.saturating_add(1);
         let path = self.dir.join(format!("{number:06}.seg"));
         let header = SegmentHeader {
             magic: SegmentHeader::MAGIC,

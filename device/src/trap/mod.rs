@@ -7,6 +7,7 @@
 pub mod predict;
 
 use alloc::{
+    boxed::Box,
     format,
     string::{String, ToString},
     vec::Vec,
@@ -84,7 +85,7 @@ pub enum Event {
     /// A picture moved on to the next stage.
     Working,
     /// An entry is in the store.
-    Recorded(Entry),
+    Recorded(Box<Entry>),
 }
 
 /// Where a picture stands.
@@ -173,7 +174,7 @@ where
                     self.state = State::Decided(entry);
                     return Err(error);
                 }
-                return Ok(Event::Recorded(entry));
+                return Ok(Event::Recorded(Box::new(entry)));
             }
         }
         Ok(Event::Working)

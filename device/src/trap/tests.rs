@@ -96,13 +96,10 @@ fn shot(file: &[u8]) -> Shot<&'static str> {
     Shot { image: "a.jpg".into(), file: Ok(file) }
 }
 
+type Entries = Rc<RefCell<Vec<Entry>>>;
 type TestTrap = Trap<Pictures, NoReceiver, TwoClasses, Shelf, Ticks>;
 
-fn trap(
-    shots: Vec<Shot<&'static str>>,
-    gps: Gps,
-    refuse: u32,
-) -> (TestTrap, Rc<RefCell<Vec<Entry>>>, Rc<Cell<u32>>) {
+fn trap(shots: Vec<Shot<&'static str>>, gps: Gps, refuse: u32) -> (TestTrap, Entries, Rc<Cell<u32>>) {
     let (entries, runs) = (Rc::default(), Rc::<Cell<u32>>::default());
     let classifier = TwoClasses {
         labels: Labels(vec![Label::new("lynx"), Label::new("hare")]),

@@ -148,7 +148,7 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
 /// Settings for a sample of a thousand drawn pictures on two cores.
 fn config(small: bool) -> TrainConfig {
     let mut config = TrainConfig::default();
-    let samples = if small { 4_000 } else { 20_000 };
+    let samples = if small { 4_000 } else { 14_000 };
     (config.backbone.min_samples, config.backbone.max_samples) = (samples, samples);
     config
 }
@@ -177,8 +177,7 @@ fn draw(
         let seen: Vec<LatLon> = rows.filter_map(|row| row.place).collect();
         let path =
             out.join(format!("range-{}.svg", class.class.replace(|c: char| !c.is_ascii_alphanumeric(), "-")));
-        let title =
-            format!("{} (synthetic): where it is expected, and where unseen pictures show it", class.class);
+        let title = format!("{} (synthetic): expected and seen", class.class);
         plots::range_map(&path, &RangeMap { title: &title, bounds, seen: &seen }, |at| {
             predictor.location_logits(at).map(|logits| fusion::sigmoid(f64::from(logits[in_model.index()])))
         })?;

@@ -48,7 +48,7 @@ pub struct ExportArgs {
     /// Name of the model; default: the run's.
     #[arg(long)]
     pub name: Option<String>,
-    /// Points of top-1 accuracy that int8 may lose.
+    /// Points of top-1 accuracy that int8 may lose; a single picture of the hold-out always may.
     #[arg(long, default_value_t = 2.0, value_name = "POINTS")]
     pub max_loss: f64,
     /// Write even if int8 loses more.

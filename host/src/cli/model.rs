@@ -142,7 +142,7 @@ fn print(bundle: &Bundle, networks: &BTreeMap<String, Outline>) {
         (None, NumberFormat::Int8) => row("quantization", "int8, without a report"),
     }
     let from = &manifest.provenance;
-    row("trained", &format!("{} on {}, csp-host {}", from.backbone, from.device, from.tool));
+    row("trained", &format!("{} on {}, {}", from.backbone, from.device, from.tool));
     row(
         "",
         &format!(

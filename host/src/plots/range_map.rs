@@ -78,11 +78,15 @@ pub fn range_map(
         chart.draw_series(
             map.seen.iter().map(|place| Circle::new((place.lon(), place.lat()), 2, RED.mix(0.7).filled())),
         )?;
+        let y = drawn_height as i32 + 70;
+        let text = ("sans-serif", 11).into_font().color(&BLACK);
         for step in 0..5 {
-            let (x, share) = (520 + 20 * step, f64::from(step) / 4.0);
-            area.draw(&Rectangle::new([(x, 10), (x + 20, 22)], shade(share).filled()))?;
+            let (x, share) = (60 + 20 * step, f64::from(step) / 4.0);
+            area.draw(&Rectangle::new([(x, y), (x + 20, y + 12)], shade(share).filled()))?;
         }
-        area.draw_text("0   presence   1", &("sans-serif", 11).into_font().color(&BLACK), (520, 24))?;
+        area.draw_text("presence score, 0 to 1", &text, (168, y + 1))?;
+        area.draw(&Circle::new((330, y + 6), 3, RED.mix(0.7).filled()))?;
+        area.draw_text("seen", &text, (340, y + 1))?;
         Ok(())
     })
 }

@@ -530,7 +530,7 @@ impl Job<'_> {
             label_fraction: options.labels,
             labelled_rows: (rows[0] + rows[1]) as u64,
             unlabelled_rows: rows[2] as u64,
-            backbone: format!("{} {began}", self.config.backbone.network().name()),
+            backbone: format!("{} {began}", self.config.backbone.network()),
             device: options.device.description.clone(),
         }
     }

@@ -29,12 +29,14 @@ impl BackboneKind {
             Self::MobileNetV2(width) => MobileNetV2Config::new().with_width(width).features(),
         }
     }
+}
 
-    /// A short name: `small-cnn-24`, `mobilenet-v2-1`.
-    pub fn name(&self) -> String {
+impl core::fmt::Display for BackboneKind {
+    /// `small-cnn-24`, `mobilenet-v2-1`.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::SmallCnn(width) => format!("small-cnn-{width}"),
-            Self::MobileNetV2(width) => format!("mobilenet-v2-{width}"),
+            Self::SmallCnn(width) => write!(f, "small-cnn-{width}"),
+            Self::MobileNetV2(width) => write!(f, "mobilenet-v2-{width}"),
         }
     }
 }

@@ -8,8 +8,10 @@ use csp_models::{
     nn::{BackboneKind, FeedForwardConfig, LocationClassifierConfig},
 };
 
+use crate::training::TrainedModel;
+
 use super::{
-    super::{ExportError, Options, TrainedModel, export, onnx},
+    super::{ExportError, Options, export, onnx},
     aged, classifier, input, pictures,
 };
 
@@ -96,11 +98,18 @@ fn f32_has_no_second_network_and_needs_no_pictures() {
 #[test]
 fn the_gate_is_the_loss_of_top1() {
     let model = model(BackboneKind::SmallCnn(4), 16);
-    let (_, mut report) = export(&model, &pictures(16, 16), &labelled(8, 16), &Options::default()).unwrap();
-    report.lost = Some(0.021);
-    assert!(!report.passes());
-    report.lost = Some(-0.01);
-    assert!(report.passes());
+    let (_, report) = export(&model, &pictures(16, 16), &labelled(8, 16), &Options::default()).unwrap();
+    let with = |lost: f64, n: usize| {
+        let mut report = report.clone();
+        report.lost = Some(lost);
+        if let Some(accuracy) = &mut report.int8 {
+            accuracy.n = n;
+        }
+        report.passes()
+    };
+    assert!(with(0.02, 1000) && !with(0.021, 1000) && with(-0.01, 1000));
+    // one of 17 is 5.9 points and chance, two are not
+    assert!(with(1.0 / 17.0, 17) && !with(2.0 / 17.0, 17));
 }
 
 #[test]

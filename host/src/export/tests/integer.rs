@@ -39,8 +39,8 @@ fn int8_follows_f32_on_pictures_it_has_not_seen() {
             fresh.iter().map(|image| runner.picture(image, &input).unwrap().swap_remove(0)).collect()
         };
         let db = snr_db(&rows(&graph), &rows(&quantized.graph));
-        println!("{backbone}: {db:.1} dB, tried {:?}", quantized.tried);
-        assert!(db > least_db, "{backbone}: {db} dB, tried {:?}", quantized.tried);
+        println!("{backbone:?}: {db:.1} dB, tried {:?}", quantized.tried);
+        assert!(db > least_db, "{backbone:?}: {db} dB, tried {:?}", quantized.tried);
         // the chosen method is the best of those tried, up to the head's margin
         let best = quantized.tried.iter().map(|t| t.2).fold(f64::MIN, f64::max);
         assert!(quantized.snr_db > best - 0.84);

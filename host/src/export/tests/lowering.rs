@@ -46,13 +46,13 @@ fn image_networks_answer_as_burn_does() {
         let shape = [1, 3, side, side];
         let graph = lower("image", &network, ("image", shape), "logits", |m, x| m.forward(x)).unwrap();
         let off = difference(&network, shape, &graph, |m, x| m.forward(x));
-        assert!(off < 1e-4, "{backbone}: {off}");
+        assert!(off < 1e-4, "{backbone:?}: {off}");
 
         // folded and tidy: what a person would have written
         let expected = ["Add", "Conv", "Flatten", "Gemm", "GlobalAveragePool"];
         let activation = if matches!(backbone, BackboneKind::SmallCnn(_)) { "Relu" } else { "Clip" };
         let expected: BTreeSet<&str> = expected.into_iter().chain([activation]).collect();
-        assert_eq!(operators(&graph), expected, "{backbone}");
+        assert_eq!(operators(&graph), expected, "{backbone:?}");
         assert!(graph.constants.keys().any(|name| name == "head.weight"), "{:?}", graph.constants.keys());
         assert!(!graph.constants.keys().any(|name| name.contains("norm")), "{:?}", graph.constants.keys());
         assert_eq!((graph.inputs[0].as_str(), graph.outputs[0].as_str()), ("image", "logits"));
