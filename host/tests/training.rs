@@ -72,6 +72,7 @@ fn config() -> TrainConfig {
         min_steps = 30
         max_steps = 30
         [finetune]
+        lr = 0.01
         min_steps = 30
         max_steps = 30
         [image]

@@ -126,7 +126,8 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     let location = job.location(&mut context, &pictures, &outputs)?;
     let (image, logits) = job.head(&mut context, &pictures, &outputs, image)?;
     let cases = job.cases(&pictures, &logits, location.as_ref(), &context.device)?;
-    let fit = calibrate(&cases, location.as_ref().map_or(&[], |location| &location.unseen));
+    let unseen = location.as_ref().map_or(&[][..], |location| &location.unseen);
+    let fit = calibrate(&cases, unseen, set.labelled_cells(config.holdout.block_deg));
     if !fit.remark.is_empty() {
         voice.say(&format!("{:>18} {}", "calibrate", fit.remark));
     }

@@ -116,6 +116,12 @@ impl TrainingSet {
         samples.filter(|(_, s)| roles.contains(&s.role)).map(|(i, _)| i).collect()
     }
 
+    /// Number of cells with a labelled row.
+    pub(crate) fn labelled_cells(&self, block_deg: f64) -> usize {
+        let placed = self.samples.iter().filter(|s| s.class.is_some() && s.place.is_some());
+        placed.map(|s| unit(s.row, s.place, block_deg)).collect::<std::collections::BTreeSet<_>>().len()
+    }
+
     /// The rows by role.
     pub fn roles(&self) -> RowRoles {
         let rows = |role| self.with_role(&[role]).into_iter().map(|i| self.samples[i].row).collect();
