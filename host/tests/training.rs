@@ -84,7 +84,12 @@ fn config() -> TrainConfig {
     toml::from_str(text).unwrap()
 }
 
-fn run(data: &Dataset, out: &Path, labels: f64, stop_after_steps: Option<u64>) -> Result<Summary, TrainError> {
+fn run(
+    data: &Dataset,
+    out: &Path,
+    labels: f64,
+    stop_after_steps: Option<u64>,
+) -> Result<Summary, TrainError> {
     run_with(data, out, labels, stop_after_steps, config())
 }
 
