@@ -79,7 +79,15 @@ pub fn demo() -> &'static Path {
     static DEMO: OnceLock<tempfile::TempDir> = OnceLock::new();
     let dir = DEMO.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        stdout(host(&["demo", "--small", "--quiet", "--out", text(&dir.path().join("demo"))]));
+        stdout(host(&[
+            "demo",
+            "--small",
+            "--labels",
+            "0.5",
+            "--quiet",
+            "--out",
+            text(&dir.path().join("demo")),
+        ]));
         dir
     });
     static PATH: OnceLock<PathBuf> = OnceLock::new();

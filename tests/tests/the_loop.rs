@@ -40,12 +40,14 @@ fn without_a_place_the_image_decides_alone() {
     let alone = json(device(&["classify", text(&model), &picture, "--json"]));
     let placed =
         json(device(&["classify", text(&model), &picture, "--lat", "-10.5", "--lon", "20", "--json"]));
-    let [alone, placed] = [&alone["images"][0], &placed["images"][0]];
-    assert_eq!(alone["image"], alone["fused"]);
-    assert_eq!(alone["image"], placed["image"]);
+    let [alone, placed] = [&alone["results"][0], &placed["results"][0]];
+    assert_eq!(alone["top"]["image"], alone["top"]["fused"]);
+    assert_eq!(alone["top"]["image"], placed["top"]["image"]);
+    assert!(alone["top"]["image"].as_array().is_some_and(|top| top.len() == 3), "{alone:#}");
     assert_eq!(alone["provenance"], "image");
     assert_eq!(placed["provenance"], "image+configured_site");
-    assert!(alone["prior"].is_null() || alone["prior"].as_array().is_some_and(Vec::is_empty), "{alone:#}");
+    assert!(alone["candidates"][0]["prior"].is_null(), "{alone:#}");
+    assert!(placed["candidates"][0]["prior"].is_number(), "{placed:#}");
 }
 
 #[test]
@@ -58,8 +60,9 @@ fn the_same_on_the_board() {
     let args = ["classify", text(&model), &picture, "--lat", "-10.5", "--lon", "20", "--json"];
     let here = json(device(&args));
     let there = json(Command::new("qemu-aarch64-static").arg(board).args(args).output().unwrap());
-    for field in ["image", "prior", "fused", "decision", "provenance"] {
-        assert_close(&here["images"][0][field], &there["images"][0][field]);
+    for field in ["top", "candidates", "decision", "provenance", "place"] {
+        assert!(!here["results"][0][field].is_null(), "{field}");
+        assert_close(&here["results"][0][field], &there["results"][0][field]);
     }
 }
 
@@ -97,8 +100,8 @@ fn training_killed_at_any_moment_resumes_to_the_same_model() {
     let dir = tempfile::tempdir().unwrap();
     let table = demo().join("sample/table.csv");
     let config = dir.path().join("short.toml");
-    let short = "[backbone]\nmax_samples = 3000\nmin_samples = 3000\n[pretrain]\nsteps = 120\n[finetune]\nsteps = 120\n\
-                 [checkpoint]\nevery = 10\n";
+    let short = "[backbone]\nmax_samples = 3000\nmin_samples = 3000\n[pretrain]\nmin_steps = 60\nmax_steps = 60\n\
+                 [finetune]\nmin_steps = 60\nmax_steps = 60\n[checkpoint]\nevery = 10\n";
     fs::write(&config, short).unwrap();
     let train = |out: &str, extra: &[&str]| {
         let out = dir.path().join(out);

@@ -170,6 +170,9 @@ pub fn run(args: &ClassifyArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let text =
         if args.json { format!("{}\n", serde_json::to_string_pretty(&report)?) } else { table(&report) };
     ignore_closed_pipe(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?;
+    for error in report.results.iter().filter_map(|answer| answer.error.as_ref()) {
+        eprintln!("error: {error}");
+    }
     Ok(if report.failed == 0 { Exit::Done } else { Exit::Failed })
 }
 
@@ -290,7 +293,7 @@ fn table(report: &Report) -> String {
     for answer in &report.results {
         text += &format!("\n{}\n", answer.image);
         if let Some(error) = &answer.error {
-            text += &format!("  error: {error}\n");
+            text += &format!("  not classified: {error}\n");
         }
         let Some(said) = &answer.said else { continue };
         let Latency { decode_ms, image_ms, prior_ms } = said.latency;

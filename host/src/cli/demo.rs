@@ -34,7 +34,7 @@ pub struct DemoArgs {
     /// Share of the sample's training labels that training may see.
     #[arg(long, default_value_t = 0.25)]
     labels: f64,
-    /// A quarter of the sample and of the training: for tests.
+    /// A smaller sample and less training: for tests.
     #[arg(long, hide = true)]
     small: bool,
 }
@@ -53,7 +53,7 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
         voice.say(&format!("\n[{number}/7] {what}\n      $ {typed}"));
     };
     voice.say("The sample is SYNTHETIC: drawn animals on an invented continent, in look-alike pairs.");
-    let size = if args.small { SampleSize { train: 400, val: 120 } } else { SampleSize::default() };
+    let size = if args.small { SampleSize { train: 800, val: 240 } } else { SampleSize::default() };
     let table = sample::generate(&out.join("sample"), args.seed, size)?;
 
     step(1, "what is in the data", format!("csp-host data check {dir}/sample/table.csv"));
@@ -148,7 +148,7 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
 /// Settings for a sample of a thousand drawn pictures on two cores.
 fn config(small: bool) -> TrainConfig {
     let mut config = TrainConfig::default();
-    let samples = if small { 4_000 } else { 14_000 };
+    let samples = if small { 5_000 } else { 14_000 };
     (config.backbone.min_samples, config.backbone.max_samples) = (samples, samples);
     config
 }

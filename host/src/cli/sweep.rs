@@ -37,6 +37,9 @@ pub struct SweepArgs {
     /// `auto`, `cpu`, `vulkan`, …
     #[arg(long, default_value = "auto")]
     device: String,
+    /// Take the backbones of an earlier sweep with the same data and image settings.
+    #[arg(long, value_name = "DIR")]
+    backbones_of: Option<PathBuf>,
     /// Folder of the results.
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
@@ -64,6 +67,7 @@ pub fn run(args: &SweepArgs, context: &Context) -> Result<()> {
             config,
             device: training::choose_device(&args.device)?,
             out: &args.out,
+            backbones_of: args.backbones_of.as_deref(),
             voice: context.voice,
         },
     )?;

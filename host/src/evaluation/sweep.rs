@@ -32,6 +32,8 @@ pub struct SweepOptions<'a> {
     pub device: Chosen,
     /// Folder of the results.
     pub out: &'a Path,
+    /// An earlier sweep that trained the same backbones.
+    pub backbones_of: Option<&'a Path>,
     /// What is said on the way.
     pub voice: Voice,
 }
@@ -73,8 +75,14 @@ struct Outcome {
     csp_location: f64,
 }
 
+/// Folder of the runs with pre-training.
+const CSP: &str = "csp";
+
+/// Picks a method's figure.
+type Figure = fn(&Outcome) -> f64;
+
 /// The columns of the table, and where their figures are.
-const METHODS: [(&str, fn(&Outcome) -> f64); 5] = [
+const METHODS: [(&str, Figure); 5] = [
     ("image only", |o| o.image),
     ("supervised location, fused", |o| o.supervised),
     ("CSP, fused", |o| o.csp),
@@ -95,13 +103,13 @@ pub struct SweepTable {
 /// # Errors
 /// [`SweepError`]; what is done stays done.
 pub fn run(data: &Dataset, options: &SweepOptions<'_>) -> Result<SweepTable, SweepError> {
-    let mut table = SweepTable { seeds: options.seeds, rows: Vec::new() };
-    for &share in options.labels {
-        let mut outcomes = Vec::new();
-        for seed in 0..options.seeds {
-            outcomes.push(outcome(data, options, share, seed)?);
+    let rows = options.labels.iter().map(|&share| (share, Vec::new())).collect();
+    let mut table = SweepTable { seeds: options.seeds, rows };
+    // seeds outside: an unfinished sweep has figures for every ratio
+    for seed in 0..options.seeds {
+        for (share, outcomes) in &mut table.rows {
+            outcomes.push(outcome(data, options, *share, seed)?);
         }
-        table.rows.push((share, outcomes));
     }
     let write = |name: &str, text: String| {
         let path = options.out.join(name);
@@ -116,7 +124,9 @@ pub fn run(data: &Dataset, options: &SweepOptions<'_>) -> Result<SweepTable, Swe
 }
 
 fn outcome(data: &Dataset, options: &SweepOptions<'_>, share: f64, seed: u64) -> Result<Outcome, SweepError> {
-    let dir = options.out.join("runs").join(format!("labels-{share}-seed-{seed}"));
+    let place = |sweep: &Path| sweep.join("runs").join(format!("labels-{share}-seed-{seed}"));
+    let dir = place(options.out);
+    let earlier = options.backbones_of.map(|sweep| place(sweep).join(CSP));
     let done = dir.join("outcome.json");
     if let Ok(Some(outcome)) = fs::read(&done).map(|bytes| serde_json::from_slice(&bytes).ok()) {
         return Ok(outcome);
@@ -149,7 +159,7 @@ fn outcome(data: &Dataset, options: &SweepOptions<'_>, share: f64, seed: u64) ->
         let scored = score(&predictor, &rows, options.voice)?;
         Ok::<_, SweepError>((summarise(&predictor, &scored), out))
     };
-    let (csp, run) = train("csp", true, None)?;
+    let (csp, run) = train(CSP, true, earlier.as_deref())?;
     let (supervised, _) = train("supervised", false, Some(&run))?;
     let location =
         |evaluation: &super::Evaluation| evaluation.location.map_or(f64::NAN, |accuracy| accuracy.top1);
@@ -168,7 +178,7 @@ fn outcome(data: &Dataset, options: &SweepOptions<'_>, share: f64, seed: u64) ->
 
 impl SweepTable {
     /// (mean, standard deviation over the seeds) of a method.
-    fn cell(outcomes: &[Outcome], figure: fn(&Outcome) -> f64) -> (f64, f64) {
+    fn cell(outcomes: &[Outcome], figure: Figure) -> (f64, f64) {
         let n = outcomes.len() as f64;
         let mean = outcomes.iter().map(figure).sum::<f64>() / n;
         let squares: f64 = outcomes.iter().map(|outcome| (figure(outcome) - mean).powi(2)).sum();
