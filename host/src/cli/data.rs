@@ -93,7 +93,7 @@ fn check(args: &CheckArgs, context: &Context) -> anyhow::Result<()> {
     if args.json {
         print_json(&report)?;
     } else {
-        print!("{report}");
+        out!("{report}");
     }
     if report.errors > 0 {
         bail!("{}: {}", args.path.display(), check::plural(report.errors, "error"));

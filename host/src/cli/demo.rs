@@ -133,15 +133,15 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
     logs::show(&store, logs::Shown { top: 2, first: Some(3), json: false })?;
 
     let pictures = draw(out, &data, &predictor, &evaluation)?;
-    println!(
+    outln!(
         "\nOn {} unseen synthetic pictures: image alone {:.1} %, with place {:.1} % ({:+.1} points).\nPictures:",
         evaluation.n,
         100.0 * evaluation.image.top1,
         100.0 * evaluation.fused.top1,
         100.0 * (evaluation.fused.top1 - evaluation.image.top1)
     );
-    pictures.iter().for_each(|picture| println!("  {}", picture.display()));
-    println!("Everything is in {dir}; remove it when you are done.");
+    pictures.iter().for_each(|picture| outln!("  {}", picture.display()));
+    outln!("Everything is in {dir}; remove it when you are done.");
     Ok(())
 }
 

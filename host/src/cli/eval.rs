@@ -58,26 +58,26 @@ pub(crate) fn open_model(path: &std::path::Path) -> Result<Box<dyn Predictor>> {
 
 pub(crate) fn print(evaluation: &Evaluation) -> Result<()> {
     let line = |name: &str, accuracy: &Accuracy| {
-        println!(
+        outln!(
             "{name:<22} {:>6.1} %  {:>6.1} %  {:>7}",
             100.0 * accuracy.top1,
             100.0 * accuracy.top3,
             accuracy.n
         );
     };
-    println!("{:<22} {:>8}  {:>8}  {:>7}", "", "top-1", "top-3", "rows");
+    outln!("{:<22} {:>8}  {:>8}  {:>7}", "", "top-1", "top-3", "rows");
     line("image alone", &evaluation.image);
     match &evaluation.location {
         Some(location) => line("place alone", location),
-        None => println!("place alone            the model has no location branch"),
+        None => outln!("place alone            the model has no location branch"),
     }
     line("image and place", &evaluation.fused);
     if evaluation.without_place.n > 0 {
         line("  rows without a place", &evaluation.without_place);
     }
-    println!("\n{:<28} {:>7}  {:>8}  {:>8}", "class", "rows", "image", "fused");
+    outln!("\n{:<28} {:>7}  {:>8}  {:>8}", "class", "rows", "image", "fused");
     for class in &evaluation.per_class {
-        println!(
+        outln!(
             "{:<28} {:>7}  {:>6.1} %  {:>6.1} %",
             class.class,
             class.n,

@@ -138,35 +138,40 @@ fn check_output(output: &Path) -> Result<()> {
 }
 
 fn print(report: &ExportReport) {
-    println!("{}", report.name);
-    println!("{:<24} {:>10} {:>10}", "", "f32", if report.int8.is_some() { "int8" } else { "" });
+    outln!("{}", report.name);
+    outln!("{:<24} {:>10} {:>10}", "", "f32", if report.int8.is_some() { "int8" } else { "" });
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     if let Some(f32_accuracy) = &report.f32 {
         let int8 = |pick: fn(&export::ImageAccuracy) -> f64| {
             report.int8.as_ref().map_or(String::new(), |a| percent(pick(a)))
         };
-        println!("{:<24} {:>10} {:>10}", "image top-1", percent(f32_accuracy.top1), int8(|a| a.top1));
-        println!("{:<24} {:>10} {:>10}", "image top-3", percent(f32_accuracy.top3), int8(|a| a.top3));
-        println!("{:<24} {:>10}", "hold-out pictures", f32_accuracy.n);
+        outln!("{:<24} {:>10} {:>10}", "image top-1", percent(f32_accuracy.top1), int8(|a| a.top1));
+        outln!("{:<24} {:>10} {:>10}", "image top-3", percent(f32_accuracy.top3), int8(|a| a.top3));
+        outln!("{:<24} {:>10}", "hold-out pictures", f32_accuracy.n);
     } else {
-        println!("accuracy not measured: the run holds no labelled pictures out");
+        outln!("accuracy not measured: the run holds no labelled pictures out");
     }
     if let Some(quantization) = &report.quantization {
-        println!("{:<24} {:>10} {:>10}", "same answer", "", percent(quantization.agreement));
-        println!(
+        outln!("{:<24} {:>10} {:>10}", "same answer", "", percent(quantization.agreement));
+        outln!(
             "{:<24} {} on {} pictures",
-            "quantization", quantization.method, quantization.calibration_images
+            "quantization",
+            quantization.method,
+            quantization.calibration_images
         );
         for attempt in &report.tried {
-            println!(
+            outln!(
                 "{:<24} {:<18} {:?} head {:>6.1} dB",
-                "  tried", attempt.ranges, attempt.head, attempt.snr_db
+                "  tried",
+                attempt.ranges,
+                attempt.head,
+                attempt.snr_db
             );
         }
     }
-    println!("{:<24} {:.1} M", "multiply-adds a picture", report.multiply_adds as f64 / 1e6);
+    outln!("{:<24} {:.1} M", "multiply-adds a picture", report.multiply_adds as f64 / 1e6);
     for (name, size) in &report.files {
-        println!("{:<24} {:>10}", name, bytes(*size));
+        outln!("{:<24} {:>10}", name, bytes(*size));
     }
 }
 

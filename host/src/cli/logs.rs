@@ -87,7 +87,7 @@ pub(crate) fn show(dir: &Path, shown: Shown) -> Result<()> {
         }));
     }
     if let Some(header) = store.header() {
-        println!(
+        outln!(
             "trap {} · deployment {} · {} · model {}",
             header.device,
             header.deployment,
@@ -96,7 +96,7 @@ pub(crate) fn show(dir: &Path, shown: Shown) -> Result<()> {
         );
     }
     entries().for_each(|entry| print(entry, shown.top));
-    println!("\n{} of {} records", entries().count(), store.entries().count());
+    outln!("\n{} of {} records", entries().count(), store.entries().count());
     Ok(())
 }
 
@@ -117,38 +117,40 @@ fn print(entry: &Entry, k: usize) {
     match entry {
         Entry::Prediction(record) => {
             let (place, source) = describe_place(record.place.as_ref());
-            println!(
+            outln!(
                 "\n#{} {} ({}) · {}",
                 record.seq,
                 record.time,
                 time_source(record.time.source),
                 record.image
             );
-            println!("  place     {place} ({source})");
+            outln!("  place     {place} ({source})");
             let line = |name: &str, list: Vec<(&str, f64)>| {
                 let list: Vec<String> =
                     list.iter().map(|(class, p)| format!("{class} {:.1} %", 100.0 * p)).collect();
-                println!("  {name:<9} {}", if list.is_empty() { "none".into() } else { list.join(" · ") });
+                outln!("  {name:<9} {}", if list.is_empty() { "none".into() } else { list.join(" · ") });
             };
             line("image", top(record, k, |c| Some(c.image)));
             line("prior", top(record, k, |c| c.prior));
             line("fused", top(record, k, |c| Some(c.fused)));
-            println!("  decision  {} [{}]", describe_decision(&record.decision), record.provenance.as_str());
+            outln!("  decision  {} [{}]", describe_decision(&record.decision), record.provenance.as_str());
             let t = &record.latency;
-            println!(
+            outln!(
                 "  latency   decode {:.1} ms · image {:.1} ms · prior {:.1} ms",
-                t.decode_ms, t.image_ms, t.prior_ms
+                t.decode_ms,
+                t.image_ms,
+                t.prior_ms
             );
         }
         Entry::Failure(record) => {
-            println!(
+            outln!(
                 "\n#{} {} ({}) · {}",
                 record.seq,
                 record.time,
                 time_source(record.time.source),
                 record.image
             );
-            println!("  failed    {}", record.error);
+            outln!("  failed    {}", record.error);
         }
     }
 }

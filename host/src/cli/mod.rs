@@ -2,6 +2,17 @@
 //!
 //! Exit codes: 0 done · 1 failed · 2 usage · 3 refused by a gate or a signature.
 
+/// `print!` for results, see [`write_out`].
+macro_rules! out {
+    ($($arg:tt)*) => { $crate::cli::write_out(format_args!($($arg)*)) };
+}
+
+/// `println!` for results, see [`write_out`].
+macro_rules! outln {
+    () => { out!("\n") };
+    ($($arg:tt)*) => { out!("{}\n", format_args!($($arg)*)) };
+}
+
 pub mod data;
 pub mod demo;
 pub mod eval;
@@ -11,7 +22,12 @@ pub mod model;
 pub mod sweep;
 pub mod train;
 
-use std::{fmt, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use clap::{Parser, Subcommand};
 
@@ -77,12 +93,27 @@ impl Cli {
             Verb::Logs(args) => logs::run(&args, &context),
         };
         match result {
+            Ok(()) if OUTPUT_LOST.load(Ordering::Relaxed) => ExitCode::FAILURE,
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error:#}");
                 ExitCode::from(if error.is::<Refused>() { 3 } else { 1 })
             }
         }
+    }
+}
+
+/// Set once a result could not be written to stdout.
+static OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Writes a result to stdout. A reader that goes away (`| head`) has seen enough; a full disk behind
+/// `>` is said once, and the exit code tells. Neither stops the work.
+pub(crate) fn write_out(text: fmt::Arguments<'_>) {
+    if let Err(error) = io::stdout().lock().write_fmt(text)
+        && error.kind() != io::ErrorKind::BrokenPipe
+        && !OUTPUT_LOST.swap(true, Ordering::Relaxed)
+    {
+        eprintln!("error: standard output: {error}");
     }
 }
 
@@ -97,6 +128,6 @@ pub(crate) fn open_bundle(path: &std::path::Path) -> anyhow::Result<csp_models::
 
 /// Writes one JSON document to stdout.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    outln!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }

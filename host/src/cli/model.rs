@@ -65,7 +65,7 @@ fn verify(args: &VerifyArgs) -> Result<()> {
             &serde_json::json!({ "verified": true, "files": files, "digest": digest, "signature": null }),
         );
     }
-    println!("{}: {files} files are as the manifest says · {digest} · not signed", args.model.display());
+    outln!("{}: {files} files are as the manifest says · {digest} · not signed", args.model.display());
     Ok(())
 }
 
@@ -97,7 +97,7 @@ fn networks(path: &std::path::Path, bundle: &Bundle) -> Result<BTreeMap<String, 
 
 fn print(bundle: &Bundle, networks: &BTreeMap<String, Outline>) {
     let manifest = &bundle.manifest;
-    let row = |name: &str, value: &str| println!("{name:<14} {value}");
+    let row = |name: &str, value: &str| outln!("{name:<14} {value}");
     row("name", &manifest.name);
     row("digest", &hex(&bundle.digest));
     let input = &manifest.input;
@@ -158,9 +158,9 @@ fn print(bundle: &Bundle, networks: &BTreeMap<String, Outline>) {
         "licences",
         &if manifest.licences.is_empty() { "not stated".into() } else { manifest.licences.join("; ") },
     );
-    println!();
+    outln!();
     for (name, entry) in &manifest.files {
-        println!("{name:<18} {:>9}  {}", bytes(entry.size), &entry.sha256[..16.min(entry.sha256.len())]);
+        outln!("{name:<18} {:>9}  {}", bytes(entry.size), &entry.sha256[..16.min(entry.sha256.len())]);
         let Some(outline) = networks.get(name) else { continue };
         let port = |ports: &[onnx::Port]| {
             ports
@@ -169,9 +169,9 @@ fn print(bundle: &Bundle, networks: &BTreeMap<String, Outline>) {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        println!("{:<18} {} → {}", "", port(&outline.inputs), port(&outline.outputs));
+        outln!("{:<18} {} → {}", "", port(&outline.inputs), port(&outline.outputs));
         let operators: Vec<String> =
             outline.operators.iter().map(|(op, count)| format!("{op} {count}")).collect();
-        println!("{:<18} {} parameters · {}", "", outline.parameters, operators.join(" · "));
+        outln!("{:<18} {} parameters · {}", "", outline.parameters, operators.join(" · "));
     }
 }

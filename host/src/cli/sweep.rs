@@ -71,6 +71,6 @@ pub fn run(args: &SweepArgs, context: &Context) -> Result<()> {
             voice: context.voice,
         },
     )?;
-    print!("{table}");
+    out!("{table}");
     Ok(())
 }

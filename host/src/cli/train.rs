@@ -55,7 +55,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "RUN")]
     backbone_of: Option<PathBuf>,
     /// Print every setting with its default, as TOML, and stop.
-    #[arg(long)]
+    #[arg(long, exclusive = true)]
     print_config: bool,
     /// A JSON summary on stdout at the end.
     #[arg(long)]
@@ -69,7 +69,7 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs, context: &Context) -> Result<()> {
     let config = args.config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::read)?;
     if args.print_config {
-        print!("{}", toml::to_string_pretty(&config)?);
+        out!("{}", toml::to_string_pretty(&config)?);
         return Ok(());
     }
     let (Some(source), Some(out)) = (&args.source, &args.out) else {

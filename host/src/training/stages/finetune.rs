@@ -170,7 +170,7 @@ impl Stage for Finetune {
         Ok(Done { loss, lr, samples: batch })
     }
     fn evaluate(&mut self, step: u64) -> BTreeMap<String, f64> {
-        if self.aside.is_empty() || (step % LOOK_EVERY != 0 && step != self.steps) {
+        if self.aside.is_empty() || (!step.is_multiple_of(LOOK_EVERY) && step != self.steps) {
             return BTreeMap::new();
         }
         BTreeMap::from([("loss".into(), self.aside_loss())])
