@@ -38,7 +38,7 @@ const PULL_TEMPERATURE: f64 = 0.5;
 /// against one does so far less (EuroSAT: the best floor on cells unseen by all was 0.27 to 0.5).
 const USUAL_FLOOR: (f64, f64) = (0.4, 0.5);
 /// Mean and standard deviation of the pull on how much of the prior is left beside a picture.
-const PULL_SHARE: (f64, f64) = (0.8, 0.25);
+const PULL_SHARE: (f64, f64) = (0.75, 0.35);
 
 /// A fit, with what it is worth.
 #[derive(Clone, Debug)]

@@ -151,7 +151,8 @@ impl BackboneConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocationConfig {
-    /// Position features. The released models use 32 scales from 0.1°.
+    /// Position features. The default's 16 scales from 1° reach places between the labelled ones;
+    /// the released models use 32 from 0.1°, for data that is dense at that scale.
     pub encoder: PositionEncoder,
     /// Width of each hidden layer.
     pub hidden: usize,
@@ -178,7 +179,7 @@ pub enum ActivationName {
 impl Default for LocationConfig {
     fn default() -> Self {
         Self {
-            encoder: PositionEncoder::Space2vecGrid(Scales { frequencies: 32, r_min: 0.1, r_max: 360.0 }),
+            encoder: PositionEncoder::Space2vecGrid(Scales { frequencies: 16, r_min: 1.0, r_max: 360.0 }),
             hidden: 512,
             hidden_layers: 1,
             embedding: 256,
@@ -254,11 +255,11 @@ impl Default for PretrainConfig {
             nce: NceConfig::default(),
             negatives: Negatives::Sphere,
             negatives_per_row: 1,
-            epochs: 30.0,
+            epochs: 40.0,
             min_steps: 200,
             max_steps: 20_000,
             batch: 1024,
-            lr: 5e-4,
+            lr: 1e-3,
             weight_decay: 0.0,
         }
     }
@@ -282,7 +283,8 @@ pub struct FinetuneConfig {
     pub batch: usize,
     /// Peak learning rate; warm-up over 5 % of the steps, then a cosine to zero.
     pub lr: f64,
-    /// The pre-trained encoder's rate as a share of `lr`.
+    /// The encoder's rate as a share of `lr` after pre-training, which it would else forget; a random
+    /// encoder learns at `lr`.
     pub encoder_lr: f64,
     /// Weight decay of matrices.
     pub weight_decay: f64,
@@ -298,12 +300,12 @@ impl Default for FinetuneConfig {
         Self {
             loss: PresenceConfig::default(),
             negatives: Negatives::Sphere,
-            epochs: 60.0,
+            epochs: 20.0,
             min_steps: 200,
             max_steps: 10_000,
             batch: 1024,
             lr: 1e-3,
-            encoder_lr: 1.0,
+            encoder_lr: 0.3,
             weight_decay: 0.0,
             prototypes: true,
             folds: 5,

@@ -5,6 +5,7 @@
 //! | [`config`] | every setting, with its default |
 //! | [`roles`] | which row may teach what: labels that are not granted are not there |
 //! | [`losses`], [`sampler`] | the mathematics, with golden values |
+//! | `pipeline`, `location` | the stages in their order, and what passes from one to the next |
 //! | `stages` | what learns: a state and a step each |
 //! | `runner` | runs a stage: checkpoints, metrics, progress, interruption, loss watch |
 //! | `weights`, `optim`, `init`, [`mod@rng`] | tensors by name, AdamW, first weights, streams of random numbers |
@@ -19,6 +20,7 @@ pub mod config;
 mod device;
 mod error;
 mod init;
+mod location;
 pub mod losses;
 mod model;
 mod optim;

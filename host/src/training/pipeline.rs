@@ -11,28 +11,28 @@ use std::{
 use burn::tensor::Device;
 use csp_models::{
     bundle::sha256_hex,
-    fusion::{Thresholds, sigmoid},
+    fusion::Thresholds,
     labels::ClassId,
     manifest::{ImageInput, ModelProvenance},
-    nn::{ImageClassifier, ImageClassifierConfig, LocationClassifierConfig},
-    place::LatLon,
+    nn::{ImageClassifier, ImageClassifierConfig},
 };
 
 use super::{
     Chosen, RunDir, TrainConfig, TrainError,
-    calibrate::{Case, Opinion, calibrate},
+    calibrate::{Case, calibrate},
     config::{Architecture, Head},
     init,
+    location::Location,
     model::{self, LocationShape, ModelInfo},
-    roles::{self, Role, Sample, TrainingSet},
+    roles::{Role, TrainingSet},
     run_dir::{RunInfo, StageInfo},
     runner::{self, Context},
-    stages::{Backbone, Finetune, Pretrain, Probe, Start, matrix, project},
+    stages::{Backbone, Probe, matrix},
     weights::{Array, Weights},
 };
 use crate::{
     data::Dataset,
-    features::{Augment, PixelCache, image_outputs, location_logits},
+    features::{Augment, PixelCache, image_outputs},
     progress::Voice,
 };
 
@@ -159,35 +159,25 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
 }
 
 /// What all stages share.
-struct Job<'a> {
-    set: &'a TrainingSet,
-    config: &'a TrainConfig,
-    seed: u64,
+pub(super) struct Job<'a> {
+    pub(super) set: &'a TrainingSet,
+    pub(super) config: &'a TrainConfig,
+    pub(super) seed: u64,
     cache: PathBuf,
     dataset: &'a Dataset,
 }
 
 /// The decoded pictures of the training rows.
-struct Pictures {
+pub(super) struct Pictures {
     pixels: PixelCache,
     input: ImageInput,
     /// Index into the pixel cache of each sample.
-    of_sample: Vec<Option<usize>>,
+    pub(super) of_sample: Vec<Option<usize>>,
 }
-
-/// The trained location branch.
-struct Location {
-    weights: Weights,
-    /// What it says about places whose cell it has not learned from.
-    unseen: Vec<Opinion>,
-}
-
-/// Stages of the folds.
-const FOLDS: [&str; 5] = ["fold-1", "fold-2", "fold-3", "fold-4", "fold-5"];
 
 /// Image network outputs for every picture.
-struct Outputs {
-    features: Vec<Vec<f32>>,
+pub(super) struct Outputs {
+    pub(super) features: Vec<Vec<f32>>,
     logits: Vec<Vec<f32>>,
 }
 
@@ -220,7 +210,7 @@ impl Job<'_> {
     }
 
     /// (picture, class) of the samples of a role.
-    fn labelled(&self, pictures: &Pictures, role: Role) -> Vec<(usize, ClassId)> {
+    pub(super) fn labelled(&self, pictures: &Pictures, role: Role) -> Vec<(usize, ClassId)> {
         let samples = self.set.samples.iter().zip(&pictures.of_sample);
         samples
             .filter(|(sample, _)| sample.role == role)
@@ -326,144 +316,6 @@ impl Job<'_> {
         Ok(Outputs { features: outputs.features, logits: outputs.logits })
     }
 
-    /// The location branch, `None` where the labelled rows have no places.
-    fn location(
-        &self,
-        context: &mut Context<'_>,
-        pictures: &Pictures,
-        outputs: &Outputs,
-    ) -> Result<Option<Location>, TrainError> {
-        let placed = |role: Role| -> Vec<(LatLon, ClassId)> {
-            let samples = self.set.samples.iter().filter(|sample| sample.role == role);
-            samples.filter_map(|sample| Some((sample.place?, sample.class?))).collect()
-        };
-        let (rows, holdout) = (placed(Role::Labelled), placed(Role::Holdout));
-        if rows.is_empty() {
-            context.voice.say("no labelled row has a place: the model will know pictures only");
-            return Ok(None);
-        }
-        let pretrained = self.pretrain(context, pictures, outputs)?;
-        let (pretrained, prototypes) = match &pretrained {
-            Some((weights, prototypes)) => (Some(weights), Some(&prototypes[..])),
-            None => (None, None),
-        };
-        let prototypes = prototypes.filter(|_| self.config.finetune.prototypes);
-        let start = Start { pretrained, prototypes };
-        let unseen = self.unseen(context, &rows, start)?;
-        let weights = self.finetune(context, "finetune", &rows, holdout, start)?;
-        Ok(Some(Location { weights, unseen }))
-    }
-
-    fn finetune(
-        &self,
-        context: &mut Context<'_>,
-        name: &'static str,
-        rows: &[(LatLon, ClassId)],
-        aside: Vec<(LatLon, ClassId)>,
-        start: Start<'_>,
-    ) -> Result<Weights, TrainError> {
-        let device = context.device.clone();
-        let mut stage = Finetune::new(
-            name,
-            rows,
-            aside,
-            self.set.labels.len(),
-            start,
-            &self.config.location,
-            &self.config.finetune,
-            self.seed,
-            &device,
-        )
-        .map_err(|reason| TrainError::corrupt(context.run.finished("pretrain"), reason))?;
-        runner::run(context, &mut stage)
-    }
-
-    /// What the prior says at each labelled row when it has not learned from the row's cell.
-    fn unseen(
-        &self,
-        context: &mut Context<'_>,
-        rows: &[(LatLon, ClassId)],
-        start: Start<'_>,
-    ) -> Result<Vec<Opinion>, TrainError> {
-        let folds = self.config.finetune.folds;
-        let parts = roles::folds(rows, folds, self.seed, self.config.holdout.block_deg);
-        let mut opinions = Vec::new();
-        for (name, part) in FOLDS.into_iter().zip(&parts) {
-            let (aside, learned): (Vec<_>, Vec<_>) =
-                rows.iter().enumerate().partition(|(i, _)| part.contains(i));
-            let bare = |rows: Vec<(usize, &(LatLon, ClassId))>| -> Vec<(LatLon, ClassId)> {
-                rows.into_iter().map(|(_, row)| *row).collect()
-            };
-            let (aside, learned) = (bare(aside), bare(learned));
-            let weights = self.finetune(context, name, &learned, aside.clone(), start)?;
-            let places: Vec<LatLon> = aside.iter().map(|(place, _)| *place).collect();
-            let presence = self.presence(&weights, &places, &context.device)?;
-            opinions.extend(
-                presence.into_iter().zip(aside).map(|(presence, (_, class))| Opinion { presence, class }),
-            );
-        }
-        Ok(opinions)
-    }
-
-    /// Presence scores `[places, classes]` of a location network.
-    fn presence(
-        &self,
-        weights: &Weights,
-        places: &[LatLon],
-        device: &Device,
-    ) -> Result<Vec<Vec<f64>>, TrainError> {
-        let shape = LocationClassifierConfig::new(self.config.location.network(), self.set.labels.len());
-        let network = weights
-            .apply("location", shape.init(device))
-            .map_err(|reason| TrainError::corrupt("location", reason))?;
-        let logits = location_logits(&network, &self.config.location.encoder, places, device);
-        Ok(logits.into_iter().map(|row| row.into_iter().map(|z| sigmoid(f64::from(z))).collect()).collect())
-    }
-
-    /// The pre-trained pair, and the mean direction of each class's pictures in its embedding.
-    fn pretrain(
-        &self,
-        context: &mut Context<'_>,
-        pictures: &Pictures,
-        outputs: &Outputs,
-    ) -> Result<Option<(Weights, Vec<Vec<f32>>)>, TrainError> {
-        if !self.config.pretrain.enabled {
-            return Ok(None);
-        }
-        let seen = |role: Role| match role {
-            Role::Labelled | Role::Unlabelled => true,
-            Role::Holdout => !self.config.holdout.shield,
-            Role::Shielded => false,
-        };
-        let both = |(sample, picture): (&Sample, &Option<usize>)| {
-            Some((sample.place?, &outputs.features[(*picture)?])).filter(|_| seen(sample.role))
-        };
-        let pairs = self.set.samples.iter().zip(&pictures.of_sample).filter_map(both);
-        let (places, features): (Vec<LatLon>, Vec<&Vec<f32>>) = pairs.unzip();
-        if places.len() < 2 {
-            context.voice.say("fewer than two rows have both picture and place: no pre-training");
-            return Ok(None);
-        }
-        let device = context.device.clone();
-        let standard = Standard::of(&features);
-        let mut stage = Pretrain::new(
-            &places,
-            matrix(&standard.apply(&features), &device),
-            &self.config.location,
-            &self.config.pretrain,
-            self.seed,
-            &device,
-        );
-        let weights = runner::run(context, &mut stage)?;
-        let labelled = self.labelled(pictures, Role::Labelled);
-        let features: Vec<&Vec<f32>> = labelled.iter().map(|(i, _)| &outputs.features[*i]).collect();
-        let features = matrix(&standard.apply(&features), &device);
-        let projected = project(&weights, features, &self.config.location)
-            .map_err(|reason| TrainError::corrupt(context.run.finished("pretrain"), reason))?;
-        let prototypes = prototypes(&projected, &labelled, self.set.labels.len());
-        Ok(Some((weights, prototypes)))
-    }
-
     /// The image network with its last layer as configured, and the logits of every picture.
     fn head(
         &self,
@@ -535,57 +387,6 @@ impl Job<'_> {
             device: options.device.description.clone(),
         }
     }
-}
-
-/// Mean and scale of each image feature. The projection W has a bias and so can represent the same
-/// without; it learns faster with them.
-struct Standard(Vec<(f64, f64)>);
-
-impl Standard {
-    fn of(rows: &[&Vec<f32>]) -> Self {
-        let n = rows.len() as f64;
-        let one = |feature: usize| {
-            let values = || rows.iter().map(|row| f64::from(row[feature]));
-            let mean = values().sum::<f64>() / n;
-            let deviation = (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-            (mean, if deviation > 1e-6 { 1.0 / deviation } else { 0.0 })
-        };
-        Self((0..rows.first().map_or(0, |row| row.len())).map(one).collect())
-    }
-
-    fn apply(&self, rows: &[&Vec<f32>]) -> Vec<Vec<f32>> {
-        let scale = |row: &&Vec<f32>| {
-            let scaled = row.iter().zip(&self.0).map(|(&v, (mean, scale))| (f64::from(v) - mean) * scale);
-            scaled.map(|v| v as f32).collect()
-        };
-        rows.iter().map(scale).collect()
-    }
-}
-
-/// The mean direction of each class, from which the mean over the classes is taken away: what sets
-/// the class apart. Length 1; zero for a class without pictures.
-fn prototypes(rows: &[Vec<f32>], labelled: &[(usize, ClassId)], classes: usize) -> Vec<Vec<f32>> {
-    let width = rows.first().map_or(0, Vec::len);
-    let mut sums = vec![(vec![0f64; width], 0usize); classes];
-    for (row, (_, class)) in rows.iter().zip(labelled) {
-        let (sum, count) = &mut sums[class.index()];
-        sum.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
-        *count += 1;
-    }
-    let means: Vec<Vec<f64>> = (sums.into_iter())
-        .map(|(sum, count)| sum.into_iter().map(|v| v / count.max(1) as f64).collect())
-        .collect();
-    let middle: Vec<f64> =
-        (0..width).map(|i| means.iter().map(|mean| mean[i]).sum::<f64>() / classes as f64).collect();
-    let unit = |mean: &Vec<f64>| {
-        if mean.iter().all(|&v| v == 0.0) {
-            return vec![0.0; width];
-        }
-        let apart: Vec<f64> = mean.iter().zip(&middle).map(|(v, m)| v - m).collect();
-        let length = apart.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
-        apart.into_iter().map(|v| (v / length) as f32).collect()
-    };
-    means.iter().map(unit).collect()
 }
 
 /// The side of the network's input: the pictures' own where none of a sample is above 96 pixels.

@@ -156,8 +156,8 @@ fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result
         samples += done.samples;
         let holdout = stage.evaluate(after);
         let stop = context.spent() && after < total;
-        let checkpoint = after % context.every == 0 && after < total;
-        if after % READ_EVERY == 0 || after == total || stop || checkpoint {
+        let checkpoint = after.is_multiple_of(context.every) && after < total;
+        if after.is_multiple_of(READ_EVERY) || after == total || stop || checkpoint {
             let mean = sum.take().map_or(f32::NAN, |sum| sum.into_scalar::<f32>() / summed as f32);
             if !mean.is_finite() {
                 return Err(not_finite(context.run, name, after, mean));

@@ -25,19 +25,33 @@ pub struct McConfig {
 }
 
 impl Default for McConfig {
+    /// Chosen on EuroSAT, 5 % of the labels, by the likelihood on 1° cells of the training split that
+    /// neither pre-training nor labels had touched: temperatures of 0.07 to 0.1 beat 0.3 and 1, and
+    /// the random-location and dropout terms at full weight cost as much as pre-training gains.
     fn default() -> Self {
         Self {
-            tau_batch: 1.0,
-            tau_random: 1.0,
-            tau_dropout: 1.0,
-            weight_random: 1.0,
-            weight_dropout: 1.0,
+            tau_batch: 0.07,
+            tau_random: 0.3,
+            tau_dropout: 0.1,
+            weight_random: 0.5,
+            weight_dropout: 0.1,
             symmetric: false,
         }
     }
 }
 
 impl McConfig {
+    /// The paper's setting: every temperature and weight 1. (The released scripts have τ₀ = 20, with
+    /// which the in-batch term is all but constant.)
+    pub const PAPER: Self = Self {
+        tau_batch: 1.0,
+        tau_random: 1.0,
+        tau_dropout: 1.0,
+        weight_random: 1.0,
+        weight_dropout: 1.0,
+        symmetric: false,
+    };
+
     /// The loss, `[1]`: mean over the batch, natural logarithm.
     pub fn loss(&self, views: Views) -> Tensor<1> {
         let views = views.normalised();
@@ -84,7 +98,7 @@ mod tests {
 
     #[test]
     fn matches_the_golden_terms() {
-        let config = McConfig::default();
+        let config = McConfig::PAPER;
         let v = views().normalised();
         check(config.in_batch(&v), 1.275574996354, "l_B");
         check(config.random(&v, v.random.clone().unwrap()), 1.695742735693, "l_L");
@@ -93,7 +107,7 @@ mod tests {
 
     #[test]
     fn matches_the_golden_sums() {
-        let base = McConfig::default();
+        let base = McConfig::PAPER;
         check(base.loss(views()), 4.326176878079, "τ = 1");
         check(McConfig { tau_batch: 20.0, ..base }.loss(views()), 4.147512489833, "τ₀ = 20");
         let sharp = McConfig {

@@ -45,6 +45,7 @@ pub(crate) struct Finetune {
     config: FinetuneConfig,
     location: LocationConfig,
     seed: u64,
+    pretrained: bool,
     positions: Tensor<2>,
     classes: Tensor<1, Int>,
     /// Rows that are only watched.
@@ -116,6 +117,7 @@ impl Finetune {
             config: config.clone(),
             location: location.clone(),
             seed,
+            pretrained: start.pretrained.is_some(),
             positions,
             classes: indices(seen.iter().map(|class| i32::from(class.0)), &device),
             aside,
@@ -165,7 +167,8 @@ impl Stage for Finetune {
         let loss = self.config.loss.loss(logits.narrow(0, 0, batch), background, classes);
         let gradients = GradientsParams::from_grads(loss.backward(), &self.network);
         let lr = cosine(self.config.lr, step, self.steps, warmup(self.steps));
-        let scale = |path: &str| if path.starts_with("encoder") { self.config.encoder_lr } else { 1.0 };
+        let encoder = if self.pretrained { self.config.encoder_lr } else { 1.0 };
+        let scale = |path: &str| if path.starts_with("encoder") { encoder } else { 1.0 };
         self.network = self.optimizer.step(self.network.clone(), gradients, lr, scale);
         Ok(Done { loss, lr, samples: batch })
     }

@@ -1,0 +1,247 @@
+//! The location branch: pre-training, fine-tuning, and what it is worth at places it has not seen.
+
+use burn::tensor::Device;
+use csp_models::{fusion::sigmoid, labels::ClassId, nn::LocationClassifierConfig, place::LatLon};
+
+use super::{
+    TrainError,
+    calibrate::Opinion,
+    pipeline::{Job, Outputs, Pictures},
+    roles::{self, Role, Sample},
+    runner::{self, Context},
+    stages::{Finetune, Pretrain, Start, matrix, project},
+    weights::Weights,
+};
+use crate::features::location_logits;
+
+/// The trained location branch.
+pub(super) struct Location {
+    pub(super) weights: Weights,
+    /// What it says about places whose cell it has not learned from.
+    pub(super) unseen: Vec<Opinion>,
+}
+
+/// Stages of the folds.
+const FOLDS: [&str; 5] = ["fold-1", "fold-2", "fold-3", "fold-4", "fold-5"];
+
+/// The result of pre-training.
+struct Pretrained {
+    weights: Weights,
+    /// The mean direction of each class's pictures in the embedding.
+    prototypes: Vec<Vec<f32>>,
+}
+
+impl Job<'_> {
+    /// The location branch, `None` where the labelled rows have no places.
+    pub(super) fn location(
+        &self,
+        context: &mut Context<'_>,
+        pictures: &Pictures,
+        outputs: &Outputs,
+    ) -> Result<Option<Location>, TrainError> {
+        let placed = |role: Role| -> Vec<(LatLon, ClassId)> {
+            let samples = self.set.samples.iter().filter(|sample| sample.role == role);
+            samples.filter_map(|sample| Some((sample.place?, sample.class?))).collect()
+        };
+        let (rows, holdout) = (placed(Role::Labelled), placed(Role::Holdout));
+        if rows.is_empty() {
+            context.voice.say("no labelled row has a place: the model will know pictures only");
+            return Ok(None);
+        }
+        let pretrained = self.pretrain(context, pictures, outputs)?;
+        let (pretrained, prototypes) = match &pretrained {
+            Some(Pretrained { weights, prototypes }) => (Some(weights), Some(&prototypes[..])),
+            None => (None, None),
+        };
+        let prototypes = prototypes.filter(|_| self.config.finetune.prototypes);
+        let start = Start { pretrained, prototypes };
+        let unseen = self.unseen(context, &rows, start)?;
+        let weights = self.finetune(context, "finetune", &rows, holdout, start)?;
+        Ok(Some(Location { weights, unseen }))
+    }
+
+    fn finetune(
+        &self,
+        context: &mut Context<'_>,
+        name: &'static str,
+        rows: &[(LatLon, ClassId)],
+        aside: Vec<(LatLon, ClassId)>,
+        start: Start<'_>,
+    ) -> Result<Weights, TrainError> {
+        let device = context.device.clone();
+        let mut stage = Finetune::new(
+            name,
+            rows,
+            aside,
+            self.set.labels.len(),
+            start,
+            &self.config.location,
+            &self.config.finetune,
+            self.seed,
+            &device,
+        )
+        .map_err(|reason| TrainError::corrupt(context.run.finished("pretrain"), reason))?;
+        runner::run(context, &mut stage)
+    }
+
+    /// What the prior says at each labelled row when it has not learned from the row's cell.
+    fn unseen(
+        &self,
+        context: &mut Context<'_>,
+        rows: &[(LatLon, ClassId)],
+        start: Start<'_>,
+    ) -> Result<Vec<Opinion>, TrainError> {
+        let folds = self.config.finetune.folds;
+        let parts = roles::folds(rows, folds, self.seed, self.config.holdout.block_deg);
+        let mut opinions = Vec::new();
+        for (name, part) in FOLDS.into_iter().zip(&parts) {
+            let (aside, learned): (Vec<_>, Vec<_>) =
+                rows.iter().enumerate().partition(|(i, _)| part.contains(i));
+            let bare = |rows: Vec<(usize, &(LatLon, ClassId))>| -> Vec<(LatLon, ClassId)> {
+                rows.into_iter().map(|(_, row)| *row).collect()
+            };
+            let (aside, learned) = (bare(aside), bare(learned));
+            let weights = self.finetune(context, name, &learned, aside.clone(), start)?;
+            let places: Vec<LatLon> = aside.iter().map(|(place, _)| *place).collect();
+            let presence = self.presence(&weights, &places, &context.device)?;
+            opinions.extend(
+                presence.into_iter().zip(aside).map(|(presence, (_, class))| Opinion { presence, class }),
+            );
+        }
+        Ok(opinions)
+    }
+
+    /// Presence scores `[places, classes]` of a location network.
+    pub(super) fn presence(
+        &self,
+        weights: &Weights,
+        places: &[LatLon],
+        device: &Device,
+    ) -> Result<Vec<Vec<f64>>, TrainError> {
+        let shape = LocationClassifierConfig::new(self.config.location.network(), self.set.labels.len());
+        let network = weights
+            .apply("location", shape.init(device))
+            .map_err(|reason| TrainError::corrupt("location", reason))?;
+        let logits = location_logits(&network, &self.config.location.encoder, places, device);
+        Ok(logits.into_iter().map(|row| row.into_iter().map(|z| sigmoid(f64::from(z))).collect()).collect())
+    }
+
+    /// The pre-trained pair, and the mean direction of each class's pictures in its embedding.
+    fn pretrain(
+        &self,
+        context: &mut Context<'_>,
+        pictures: &Pictures,
+        outputs: &Outputs,
+    ) -> Result<Option<Pretrained>, TrainError> {
+        if !self.config.pretrain.enabled {
+            return Ok(None);
+        }
+        let seen = |role: Role| match role {
+            Role::Labelled | Role::Unlabelled => true,
+            Role::Holdout => !self.config.holdout.shield,
+            Role::Shielded => false,
+        };
+        let both = |(sample, picture): (&Sample, &Option<usize>)| {
+            Some((sample.place?, &outputs.features[(*picture)?])).filter(|_| seen(sample.role))
+        };
+        let pairs = self.set.samples.iter().zip(&pictures.of_sample).filter_map(both);
+        let (places, features): (Vec<LatLon>, Vec<&Vec<f32>>) = pairs.unzip();
+        if places.len() < 2 {
+            context.voice.say("fewer than two rows have both picture and place: no pre-training");
+            return Ok(None);
+        }
+        let device = context.device.clone();
+        let standard = Standard::of(&features);
+        let mut stage = Pretrain::new(
+            &places,
+            matrix(&standard.apply(&features), &device),
+            &self.config.location,
+            &self.config.pretrain,
+            self.seed,
+            &device,
+        );
+        let weights = runner::run(context, &mut stage)?;
+        let labelled = self.labelled(pictures, Role::Labelled);
+        let features: Vec<&Vec<f32>> = labelled.iter().map(|(i, _)| &outputs.features[*i]).collect();
+        let features = matrix(&standard.apply(&features), &device);
+        let projected = project(&weights, features, &self.config.location)
+            .map_err(|reason| TrainError::corrupt(context.run.finished("pretrain"), reason))?;
+        let prototypes = prototypes(&projected, &labelled, self.set.labels.len());
+        Ok(Some(Pretrained { weights, prototypes }))
+    }
+}
+
+/// Mean and scale of each image feature. The projection W has a bias and so can represent the same
+/// without; it learns faster with them.
+struct Standard(Vec<(f64, f64)>);
+
+impl Standard {
+    fn of(rows: &[&Vec<f32>]) -> Self {
+        let n = rows.len() as f64;
+        let one = |feature: usize| {
+            let values = || rows.iter().map(|row| f64::from(row[feature]));
+            let mean = values().sum::<f64>() / n;
+            let deviation = (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+            (mean, if deviation > 1e-6 { 1.0 / deviation } else { 0.0 })
+        };
+        Self((0..rows.first().map_or(0, |row| row.len())).map(one).collect())
+    }
+
+    fn apply(&self, rows: &[&Vec<f32>]) -> Vec<Vec<f32>> {
+        let scale = |row: &&Vec<f32>| {
+            let scaled = row.iter().zip(&self.0).map(|(&v, (mean, scale))| (f64::from(v) - mean) * scale);
+            scaled.map(|v| v as f32).collect()
+        };
+        rows.iter().map(scale).collect()
+    }
+}
+
+/// The mean direction of each class, from which the mean over the classes is taken away: what sets
+/// the class apart. Length 1; zero for a class without pictures.
+fn prototypes(rows: &[Vec<f32>], labelled: &[(usize, ClassId)], classes: usize) -> Vec<Vec<f32>> {
+    let width = rows.first().map_or(0, Vec::len);
+    let mut sums = vec![(vec![0f64; width], 0usize); classes];
+    for (row, (_, class)) in rows.iter().zip(labelled) {
+        let (sum, count) = &mut sums[class.index()];
+        sum.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
+        *count += 1;
+    }
+    let means: Vec<Vec<f64>> = (sums.into_iter())
+        .map(|(sum, count)| sum.into_iter().map(|v| v / count.max(1) as f64).collect())
+        .collect();
+    let middle: Vec<f64> =
+        (0..width).map(|i| means.iter().map(|mean| mean[i]).sum::<f64>() / classes as f64).collect();
+    let unit = |mean: &Vec<f64>| {
+        if mean.iter().all(|&v| v == 0.0) {
+            return vec![0.0; width];
+        }
+        let apart: Vec<f64> = mean.iter().zip(&middle).map(|(v, m)| v - m).collect();
+        let length = apart.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
+        apart.into_iter().map(|v| (v / length) as f32).collect()
+    };
+    means.iter().map(unit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prototypes_point_at_what_sets_a_class_apart() {
+        let rows = [vec![1.0, 1.0, 0.0], vec![1.0, -1.0, 0.0], vec![1.0, 1.0, 0.0]];
+        let labelled = [(0, ClassId(0)), (1, ClassId(1)), (2, ClassId(0))];
+        let prototypes = prototypes(&rows, &labelled, 3);
+        // what all share is gone with the mean of the classes; a class without pictures says nothing
+        assert!(prototypes[0][1] > 0.8 && prototypes[1][1] < -0.8, "{prototypes:?}");
+        assert_eq!(prototypes[2], [0.0; 3]);
+        let length: f32 = prototypes[0].iter().map(|v| v * v).sum();
+        assert!((length - 1.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn standardised_features_have_mean_0_and_deviation_1() {
+        let rows = [vec![1.0, 5.0], vec![3.0, 5.0]];
+        let rows: Vec<&Vec<f32>> = rows.iter().collect();
+        assert_eq!(Standard::of(&rows).apply(&rows), [vec![-1.0, 0.0], vec![1.0, 0.0]]);
+    }
+}
