@@ -1,11 +1,17 @@
 //! What the user sees of long work: a bar with ETA on a terminal, else a line every few seconds.
 
 use std::{
-    io::IsTerminal,
+    fmt,
+    io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// A line on stderr. A terminal that went away must not end hours of work.
+pub fn note(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
 
 /// How much is said on stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +33,7 @@ impl Voice {
     /// A remark.
     pub fn say(self, message: &str) {
         if self != Self::Silent {
-            eprintln!("{message}");
+            note(format_args!("{message}"));
         }
     }
 }
@@ -69,7 +75,7 @@ impl Progress {
             self.said = Instant::now();
             let done = step.saturating_sub(self.begun_at).max(1) as f64;
             let left = self.begun.elapsed().as_secs_f64() / done * self.total.saturating_sub(step) as f64;
-            eprintln!("{:>18} {step}/{} {} ETA {left:.0} s", self.name, self.total, message());
+            note(format_args!("{:>18} {step}/{} {} ETA {left:.0} s", self.name, self.total, message()));
         }
     }
 

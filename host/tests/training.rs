@@ -10,7 +10,7 @@ use std::{
 
 use burn::tensor::Device;
 use csp_host::{
-    data::{Dataset, Row, Split},
+    data::{Dataset, Options, Row, Split},
     progress::Voice,
     training::{RunDir, Summary, TrainConfig, TrainError, TrainOptions, TrainedModel, choose_device, train},
 };
@@ -47,6 +47,7 @@ fn dataset(dir: &Path, places: bool) -> Dataset {
         source: dir.join("table.csv"),
         rows: rows.collect(),
         labels: Labels(["red", "green", "blue"].map(Label::new).to_vec()),
+        options: Options::default(),
         sha256: format!("places {places}"),
     }
 }

@@ -230,10 +230,21 @@ pub struct Segment {
     pub torn_tail: usize,
 }
 
+impl Segment {
+    /// The schema of a segment written by newer firmware, whose entries cannot be relied on.
+    pub fn newer_schema(&self) -> Option<u16> {
+        self.header.as_ref().map(|header| header.schema).filter(|&schema| schema > RECORD_SCHEMA)
+    }
+}
+
 /// Reads a segment of any condition; nothing readable is dropped.
+///
+/// Zeros after the last frame are torn as well: some file systems grow a file before they fill it.
 pub fn read_segment(bytes: &[u8]) -> Segment {
     let mut segment = Segment::default();
     let mut offset = 0;
+    let zeros = bytes.iter().rev().take_while(|&&byte| byte == 0).count().saturating_sub(1);
+    let (bytes, filled) = bytes.split_at(bytes.len() - zeros);
     for piece in bytes.split_inclusive(|&byte| byte == 0) {
         match piece.split_last() {
             Some((0, frame)) if offset == 0 => match from_frame::<SegmentHeader>(frame) {
@@ -248,6 +259,7 @@ pub fn read_segment(bytes: &[u8]) -> Segment {
         }
         offset += piece.len();
     }
+    segment.torn_tail += filled.len();
     segment
 }
 
@@ -339,6 +351,16 @@ pub(crate) mod tests {
             // a delimiter may appear or vanish, so up to two frames are hit; nothing wrong is ever read
             prop_assert!(read.entries.len() >= 2 && !read.damaged.is_empty());
             prop_assert!(read.entries.iter().all(|entry| entries.contains(entry)));
+        }
+
+        #[test]
+        fn zeros_that_were_never_filled_are_torn(zeros in 1usize..5000) {
+            let entries: Vec<Entry> = (0..3).map(|seq| prediction(seq, 1.0, "a.jpg")).collect();
+            let mut bytes = segment(&entries);
+            bytes.resize(bytes.len() + zeros, 0);
+            let read = read_segment(&bytes);
+            prop_assert_eq!(read.entries, entries);
+            prop_assert_eq!((read.damaged.len(), read.torn_tail), (0, zeros));
         }
 
         #[test]

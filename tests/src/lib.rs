@@ -102,6 +102,16 @@ pub fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
 }
 
+/// Leaves a test out, loudly: on a machine that has everything (`CSP_NO_SKIP` is set, as `.ci/run`
+/// does) that is a failure.
+///
+/// # Panics
+/// When `CSP_NO_SKIP` is set.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("CSP_NO_SKIP").is_none(), "CSP_NO_SKIP is set, and {why}");
+    eprintln!("SKIPPED: {why}");
+}
+
 /// A small file system of its own, gone when dropped.
 pub struct SmallDisk(tempfile::TempDir);
 
@@ -118,7 +128,7 @@ impl SmallDisk {
         match mounted {
             Ok(output) if output.status.success() => Some(Self(dir)),
             _ => {
-                eprintln!("SKIPPED: mounting a small tmpfs needs root; the full-disk tests did not run");
+                skip("mounting a small tmpfs needs root: the full-disk test did not run");
                 None
             }
         }

@@ -184,7 +184,9 @@ fn a_receiver_that_talks_noise_leaves_the_place_unknown() {
         text(&store),
     ]));
     let logs = json(host(&["logs", "show", text(&store), "--json"]));
-    for record in logs["records"].as_array().unwrap() {
+    let records = logs["records"].as_array().unwrap();
+    assert_eq!(records.len(), fs::read_dir(demo().join("trap/desk")).unwrap().count());
+    for record in records {
         assert!(record["place"].is_null());
         assert_eq!(record["provenance"], "image");
         assert_eq!(record["image_top"], record["fused_top"]);

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use csp_tests::{demo, device, host, json, program, stdout, text};
+use csp_tests::{demo, device, host, json, program, skip, stdout, text};
 
 /// A picture of the demo's trap, and the place its receiver gives.
 fn trap_picture() -> String {
@@ -53,7 +53,7 @@ fn without_a_place_the_image_decides_alone() {
 #[test]
 fn the_same_on_the_board() {
     let Some(board) = std::env::var_os("CSP_AARCH64_DEVICE") else {
-        eprintln!("SKIPPED: CSP_AARCH64_DEVICE names no aarch64 build of csp-device");
+        skip("CSP_AARCH64_DEVICE names no aarch64 build of csp-device");
         return;
     };
     let (model, picture) = (demo().join("model.cspm"), trap_picture());
@@ -121,8 +121,14 @@ fn training_killed_at_any_moment_resumes_to_the_same_model() {
     };
     stdout(train("whole", &[]).output().unwrap());
     let mut child = train("killed", &[]).spawn().unwrap();
-    for _ in 0..3 {
-        std::thread::sleep(std::time::Duration::from_millis(1500));
+    // a line of metrics every ten steps: killed in the middle of three stages
+    let metrics = dir.path().join("killed/metrics.jsonl");
+    let lines = || fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
+    for reached in [2, 7, 12] {
+        while lines() < reached {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         child = train("killed", &["--resume"]).spawn().unwrap();

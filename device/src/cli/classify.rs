@@ -144,7 +144,7 @@ impl ClassifyArgs {
     /// Coordinates or an uncertainty out of range.
     fn place(&self) -> anyhow::Result<Option<Place>> {
         let (Some(lat), Some(lon)) = (self.lat, self.lon) else { return Ok(None) };
-        let at = LatLon::new(lat, lon).map_err(|error| anyhow::anyhow!("--lat/--lon: {error}"))?;
+        let at = LatLon::measured(lat, lon).map_err(|error| anyhow::anyhow!("--lat/--lon: {error}"))?;
         let uncertainty_m = self.uncertainty_m;
         anyhow::ensure!(
             uncertainty_m.is_finite() && uncertainty_m >= 0.0,

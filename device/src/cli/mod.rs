@@ -90,7 +90,7 @@ pub(crate) fn parse_site(text: &str) -> Result<LatLon, String> {
         .split_once(',')
         .and_then(|(lat, lon)| Some((lat.trim().parse().ok()?, lon.trim().parse().ok()?)));
     let (lat, lon) = numbers.ok_or("it must be LAT,LON in degrees, such as -1.2921,36.8219")?;
-    LatLon::new(lat, lon).map_err(|error| format!("{error}"))
+    LatLon::measured(lat, lon).map_err(|error| format!("{error}"))
 }
 
 /// The most memory this process has held, KiB; `None` where the system does not say.

@@ -32,7 +32,7 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Share of the sample's training labels that training may see.
-    #[arg(long, default_value_t = 0.25)]
+    #[arg(long, default_value_t = 0.25, value_parser = super::share)]
     labels: f64,
     /// A smaller sample and less training: for tests.
     #[arg(long, hide = true)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Context, data::DataSource, open_bundle, print_json};
+use super::{Context, Refused, data::DataSource, open_bundle, print_json};
 use crate::{
     data::Split,
     evaluation::{self, Accuracy, EnginePredictor, Evaluation, Predictor, RunPredictor},
@@ -53,7 +53,9 @@ pub(crate) fn open_model(path: &std::path::Path) -> Result<Box<dyn Predictor>> {
         let model = TrainedModel::load(path, &device)?;
         return Ok(Box::new(RunPredictor { model, device }));
     }
-    Ok(Box::new(EnginePredictor::new(open_bundle(path)?)?))
+    let predictor = EnginePredictor::new(open_bundle(path)?)
+        .map_err(|error| Refused(anyhow::Error::new(error).context(path.display().to_string())))?;
+    Ok(Box::new(predictor))
 }
 
 pub(crate) fn print(evaluation: &Evaluation) -> Result<()> {
@@ -69,11 +71,11 @@ pub(crate) fn print(evaluation: &Evaluation) -> Result<()> {
     line("image alone", &evaluation.image);
     match &evaluation.location {
         Some(location) => line("place alone", location),
-        None => outln!("place alone            the model has no location branch"),
+        None => outln!("place alone            no row has a place, or the model no location branch"),
     }
     line("image and place", &evaluation.fused);
-    if evaluation.without_place.n > 0 {
-        line("  rows without a place", &evaluation.without_place);
+    if let Some(without_place) = &evaluation.without_place {
+        line("  rows without a place", without_place);
     }
     outln!("\n{:<28} {:>7}  {:>8}  {:>8}", "class", "rows", "image", "fused");
     for class in &evaluation.per_class {

@@ -7,13 +7,13 @@ use csp_models::{
     bundle::hex,
     fusion::Decision,
     place::{Place, PlaceSource},
-    record::{Candidate, Entry, PredictionRecord},
+    record::{Candidate, Entry, PredictionRecord, SegmentHeader},
     time::TimeSource,
 };
 use serde_json::{Value, json};
 
 use super::{Context, print_json};
-use crate::review::Store;
+use crate::{progress::note, review::Store};
 
 /// What the traps wrote down.
 #[derive(Debug, clap::Args)]
@@ -70,34 +70,39 @@ pub(crate) struct Shown {
 
 pub(crate) fn show(dir: &Path, shown: Shown) -> Result<()> {
     let store = Store::read(dir)?;
-    let entries = || store.entries().take(shown.first.unwrap_or(usize::MAX));
+    let entries = || store.headed().take(shown.first.unwrap_or(usize::MAX));
     let damage = store.damage();
     for line in &damage {
-        eprintln!("warning: {line}");
+        note(format_args!("warning: {line}"));
     }
     if shown.json {
-        let header = store.header();
-        return print_json(&json!({
-            "device": header.map(|h| &h.device),
-            "deployment": header.map(|h| &h.deployment),
-            "build": header.map(|h| &h.build),
-            "model_sha256": header.map(|h| hex(&h.model_digest)),
-            "damage": damage,
-            "records": entries().map(|entry| to_json(entry, shown.top)).collect::<Vec<_>>(),
-        }));
+        let records: Vec<Value> =
+            entries().map(|(header, entry)| to_json(header, entry, shown.top)).collect();
+        return print_json(&json!({ "damage": damage, "records": records }));
     }
-    if let Some(header) = store.header() {
-        outln!(
-            "trap {} · deployment {} · {} · model {}",
+    let mut above = None;
+    for (header, entry) in entries() {
+        if above != header {
+            above = header;
+            print_header(header);
+        }
+        print(entry, shown.top);
+    }
+    outln!("\n{} of {} records", entries().count(), store.entries().count());
+    Ok(())
+}
+
+fn print_header(header: Option<&SegmentHeader>) {
+    match header {
+        None => outln!("\ntrap and model unknown: the header of this segment is damaged"),
+        Some(header) => outln!(
+            "\ntrap {} · deployment {} · {} · model {}",
             header.device,
             header.deployment,
             header.build,
             &hex(&header.model_digest)[..12]
-        );
+        ),
     }
-    entries().for_each(|entry| print(entry, shown.top));
-    outln!("\n{} of {} records", entries().count(), store.entries().count());
-    Ok(())
 }
 
 /// The `k` best candidates of one opinion; a candidate without that opinion is left out.
@@ -155,11 +160,11 @@ fn print(entry: &Entry, k: usize) {
     }
 }
 
-fn to_json(entry: &Entry, k: usize) -> Value {
+fn to_json(header: Option<&SegmentHeader>, entry: &Entry, k: usize) -> Value {
     let opinion = |list: Vec<(&str, f64)>| -> Vec<Value> {
         list.into_iter().map(|(class, p)| json!({"class": class, "probability": p})).collect()
     };
-    match entry {
+    let mut value = match entry {
         Entry::Prediction(record) => json!({
             "kind": "prediction",
             "seq": record.seq,
@@ -184,7 +189,12 @@ fn to_json(entry: &Entry, k: usize) -> Value {
             "place": record.place,
             "error": record.error,
         }),
-    }
+    };
+    value["device"] = json!(header.map(|header| &header.device));
+    value["deployment"] = json!(header.map(|header| &header.deployment));
+    value["build"] = json!(header.map(|header| &header.build));
+    value["model_sha256"] = json!(header.map(|header| hex(&header.model_digest)));
+    value
 }
 
 fn time_source(source: TimeSource) -> &'static str {

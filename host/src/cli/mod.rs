@@ -31,7 +31,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::progress::Voice;
+use crate::progress::{Voice, note};
 
 /// Train, evaluate, export and review geo-aware image classifiers for camera traps.
 ///
@@ -72,7 +72,7 @@ pub struct Refused(pub anyhow::Error);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.0)
+        f.write_str(&explain(&self.0))
     }
 }
 
@@ -96,11 +96,23 @@ impl Cli {
             Ok(()) if OUTPUT_LOST.load(Ordering::Relaxed) => ExitCode::FAILURE,
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("error: {error:#}");
+                note(format_args!("error: {}", explain(&error)));
                 ExitCode::from(if error.is::<Refused>() { 3 } else { 1 })
             }
         }
     }
+}
+
+/// An error with its causes, each said once: many messages hold that of their cause already.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    text
 }
 
 /// Set once a result could not be written to stdout.
@@ -113,7 +125,7 @@ pub(crate) fn write_out(text: fmt::Arguments<'_>) {
         && error.kind() != io::ErrorKind::BrokenPipe
         && !OUTPUT_LOST.swap(true, Ordering::Relaxed)
     {
-        eprintln!("error: standard output: {error}");
+        note(format_args!("error: standard output: {error}"));
     }
 }
 
@@ -124,6 +136,14 @@ pub(crate) fn open_bundle(path: &std::path::Path) -> anyhow::Result<csp_models::
         BundleError::Io { .. } => error.into(),
         refused => Refused(refused.into()).into(),
     })
+}
+
+/// A share on the command line: above 0 and up to 1.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("it must be a number above 0 and up to 1, such as 0.05".into()),
+    }
 }
 
 /// Writes one JSON document to stdout.

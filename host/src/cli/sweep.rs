@@ -23,7 +23,7 @@ pub struct SweepArgs {
     #[command(flatten)]
     source: DataSource,
     /// Shares of the training labels, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "0.05,0.1,0.2,1")]
+    #[arg(long, value_delimiter = ',', value_parser = super::share, default_value = "0.05,0.1,0.2,1")]
     labels: Vec<f64>,
     /// Seeds 0 to N − 1.
     #[arg(long, default_value_t = 3, value_name = "N")]
@@ -50,9 +50,6 @@ pub struct SweepArgs {
 /// # Errors
 /// Any run that fails; the finished ones are kept.
 pub fn run(args: &SweepArgs, context: &Context) -> Result<()> {
-    if let Some(share) = args.labels.iter().find(|&&share| !(share > 0.0 && share <= 1.0)) {
-        bail!("--labels: {share} is not a share, give numbers above 0 and up to 1");
-    }
     if args.seeds == 0 || args.labels.is_empty() {
         bail!("--seeds and --labels: nothing to run");
     }

@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{Context, data::DataSource, print_json};
-use crate::training::{self, Summary, TrainConfig, TrainOptions};
+use crate::{
+    progress::note,
+    training::{self, Summary, TrainConfig, TrainOptions},
+};
 
 /// Train a model: backbone, contrastive pre-training of the location branch, fine-tuning, calibration.
 ///
@@ -40,7 +43,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Share of the training labels that training may see, above 0 and up to 1.
-    #[arg(long, default_value_t = 1.0, value_name = "SHARE")]
+    #[arg(long, default_value_t = 1.0, value_name = "SHARE", value_parser = super::share)]
     labels: f64,
     /// `auto`: a GPU where there is one, else the CPU. `cpu`, `vulkan`, `metal`, `cuda`: that or nothing.
     #[arg(long, default_value = "auto")]
@@ -123,7 +126,7 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
         if seen.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; Ctrl-C again stops at once");
+        note(format_args!("\nstopping after this step; Ctrl-C again stops at once"));
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(stop)

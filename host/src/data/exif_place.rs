@@ -50,7 +50,13 @@ fn open(path: &Path) -> Result<Exif, Error> {
     if file.metadata()?.len() > picture::MAX_FILE {
         return Err(Error::NotFound("beyond the size that is read")); // the decoder says so
     }
-    Reader::new().read_from_container(&mut BufReader::new(file))
+    // one damaged entry must not cost the place: what else there is is kept
+    let mut reader = Reader::new();
+    reader.continue_on_error(true);
+    match reader.read_from_container(&mut BufReader::new(file)) {
+        Err(Error::PartialResult(partial)) => Ok(partial.into_inner().0),
+        whole => whole,
+    }
 }
 
 fn place(exif: &Exif) -> Result<Option<LatLon>, String> {

@@ -39,7 +39,7 @@ use csp_models::{
     labels::{ClassId, Labels},
     place::LatLon,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use problem::{Kind, Problems, Severity};
 
@@ -108,12 +108,14 @@ pub struct Dataset {
     pub rows: Vec<Row>,
     /// The classes, sorted by name.
     pub labels: Labels,
+    /// How it was read: enough to read it again.
+    pub options: Options,
     /// SHA-256 (hex) over the rows' content: names, places, seasons, classes, splits, cameras. Not the pixels.
     pub sha256: String,
 }
 
 /// The formats a data set comes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// CSV or TSV with a header: image_path, lat, lon[, date][, label][, split][, camera].
@@ -137,7 +139,7 @@ impl fmt::Display for Format {
 }
 
 /// How to open a data set.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// The format, where it is not to be recognised.
     pub format: Option<Format>,
@@ -242,7 +244,9 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
     if drafts.is_empty() && problems.total(Severity::Error) == 0 {
         problems.add(Kind::NoRows, || path.display().to_string());
     }
-    let dataset = rows::settle(path, drafts, &mut problems);
+    let mut dataset = rows::settle(path, drafts, &mut problems);
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    dataset.options = Options { format: Some(format), locations: options.locations.as_ref().map(absolute) };
     Ok(Opened { dataset, format, notes, problems })
 }
 

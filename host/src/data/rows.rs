@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Dataset, Row, Split, dates,
+    Dataset, Options, Row, Split, dates,
     problem::{Kind, Problems, quoted},
     swapped,
 };
@@ -62,7 +62,9 @@ pub(crate) fn settle(source: &Path, drafts: Vec<Draft>, problems: &mut Problems)
         });
     }
     let sha256 = digest(&rows, &labels);
-    Dataset { source: source.into(), rows, labels, sha256 }
+    // absolute, so that a run made here can be exported from elsewhere
+    let source = std::path::absolute(source).unwrap_or_else(|_| source.into());
+    Dataset { source, rows, labels, options: Options::default(), sha256 }
 }
 
 /// Each photograph once. The same row again is dropped; a contradiction is an error.

@@ -31,12 +31,12 @@ pub struct Evaluation {
     pub n: usize,
     /// The image alone, on all of them.
     pub image: Accuracy,
-    /// The place alone, on those that have one; `None` when the model has no location branch.
+    /// The place alone, on those that have one; `None` without any, or without a location branch.
     pub location: Option<Accuracy>,
     /// Image and place; where the place is missing, the image alone.
     pub fused: Accuracy,
-    /// The rows without a place: the fused answer is the image's.
-    pub without_place: Accuracy,
+    /// The rows without a place, if there are any: the fused answer is the image's.
+    pub without_place: Option<Accuracy>,
     /// The same per class, in the model's order, classes without pictures left out.
     pub per_class: Vec<ClassAccuracy>,
 }
@@ -178,9 +178,9 @@ pub fn summarise(model: &dyn Predictor, scored: &[Scored]) -> Evaluation {
     Evaluation {
         n: scored.len(),
         image: Accuracy::of(&image),
-        location: model.has_location().then(|| Accuracy::of(&location)),
+        location: (!location.is_empty()).then(|| Accuracy::of(&location)),
         fused: Accuracy::of(&fused),
-        without_place: Accuracy::of(&without_place),
+        without_place: (!without_place.is_empty()).then(|| Accuracy::of(&without_place)),
         per_class,
     }
 }

@@ -60,6 +60,14 @@ pub enum SweepError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A result of an earlier sweep that is not of this one.
+    #[error("{path}: {reason}: give another -o, or remove it", path = .path.display())]
+    Stale {
+        /// The result.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
     /// The picture could not be drawn.
     #[error(transparent)]
     Plot(#[from] plots::PlotError),
@@ -77,6 +85,13 @@ struct Outcome {
 
 /// Folder of the runs with pre-training.
 const CSP: &str = "csp";
+
+/// `outcome.json`: figures, and what they are of.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    of: serde_json::Value,
+    outcome: Outcome,
+}
 
 /// Picks a method's figure.
 type Figure = fn(&Outcome) -> f64;
@@ -126,10 +141,20 @@ pub fn run(data: &Dataset, options: &SweepOptions<'_>) -> Result<SweepTable, Swe
 fn outcome(data: &Dataset, options: &SweepOptions<'_>, share: f64, seed: u64) -> Result<Outcome, SweepError> {
     let place = |sweep: &Path| sweep.join("runs").join(format!("labels-{share}-seed-{seed}"));
     let dir = place(options.out);
-    let earlier = options.backbones_of.map(|sweep| place(sweep).join(CSP));
+    let earlier = options.backbones_of.map(|sweep| place(sweep).join(CSP)).filter(|run| run.exists());
     let done = dir.join("outcome.json");
-    if let Ok(Some(outcome)) = fs::read(&done).map(|bytes| serde_json::from_slice(&bytes).ok()) {
-        return Ok(outcome);
+    let of = serde_json::json!({
+        "data": data.sha256, "split": options.split, "device": options.device.description,
+        "config": options.config, "tool": env!("CARGO_PKG_VERSION"),
+    });
+    if let Ok(bytes) = fs::read(&done) {
+        let earlier: Done = serde_json::from_slice(&bytes)
+            .map_err(|error| SweepError::Stale { path: done.clone(), reason: error.to_string() })?;
+        if earlier.of != of {
+            let reason = "it is of other data, settings, split or device".into();
+            return Err(SweepError::Stale { path: done, reason });
+        }
+        return Ok(earlier.outcome);
     }
     let split = options.split;
     let train = |name: &str, pretrain: bool, backbone_of: Option<&Path>| {
@@ -170,7 +195,7 @@ fn outcome(data: &Dataset, options: &SweepOptions<'_>, share: f64, seed: u64) ->
         csp_location: location(&csp),
         supervised_location: location(&supervised),
     };
-    let json = serde_json::to_vec(&outcome).unwrap_or_default();
+    let json = serde_json::to_vec_pretty(&Done { of, outcome }).unwrap_or_default();
     write_atomically(&done, |out| out.write_all(&json))
         .map_err(|source| SweepError::Io { path: done.clone(), source })?;
     Ok(outcome)

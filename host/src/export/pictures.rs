@@ -32,7 +32,7 @@ pub struct RunPictures {
 pub fn of_run(run: &Path, model: &TrainedModel, calibration: usize) -> anyhow::Result<RunPictures> {
     let dir = RunDir::open(run)?;
     let info = dir.info();
-    let Dataset { rows, labels, sha256, .. } = data::open(dir.data(), None)?.dataset;
+    let Dataset { rows, labels, sha256, .. } = data::open_with(dir.data(), &info.data_options)?.dataset;
     if sha256 != info.data_sha256 {
         anyhow::bail!(
             "{}: its content is no longer what {} was trained on: restore it, or train again",

@@ -40,24 +40,13 @@ pub enum ReviewError {
         /// The directory.
         path: PathBuf,
     },
-    /// Written by newer firmware.
-    #[error(
-        "{path}: records of schema {found}, this csp-host reads up to {RECORD_SCHEMA}: update it",
-        path = .path.display()
-    )]
-    NewerSchema {
-        /// The segment.
-        path: PathBuf,
-        /// Its schema.
-        found: u16,
-    },
 }
 
 impl Store {
     /// Reads every `*.seg` of a directory. Damage is kept in the segments, not an error.
     ///
     /// # Errors
-    /// [`ReviewError`]: unreadable, empty, or written by newer firmware.
+    /// [`ReviewError`]: unreadable or empty.
     pub fn read(dir: &Path) -> Result<Self, ReviewError> {
         let io = |path: &Path| {
             let path = path.to_path_buf();
@@ -76,13 +65,11 @@ impl Store {
         paths.sort();
         let mut segments = Vec::new();
         for path in paths {
-            let content = read_segment(&fs::read(&path).map_err(io(&path))?);
-            match &content.header {
-                Some(header) if header.schema > RECORD_SCHEMA => {
-                    return Err(ReviewError::NewerSchema { path, found: header.schema });
-                }
-                _ => segments.push(StoredSegment { path, content }),
+            let mut content = read_segment(&fs::read(&path).map_err(io(&path))?);
+            if content.newer_schema().is_some() {
+                content.entries.clear();
             }
+            segments.push(StoredSegment { path, content });
         }
         Ok(Self { segments })
     }
@@ -92,9 +79,11 @@ impl Store {
         self.segments.iter().flat_map(|segment| &segment.content.entries)
     }
 
-    /// The first readable header: which trap this is.
-    pub fn header(&self) -> Option<&SegmentHeader> {
-        self.segments.iter().find_map(|segment| segment.content.header.as_ref())
+    /// All entries, each with the header it stands under: a trap is renamed, a model replaced.
+    pub fn headed(&self) -> impl Iterator<Item = (Option<&SegmentHeader>, &Entry)> {
+        self.segments.iter().flat_map(|StoredSegment { content, .. }| {
+            content.entries.iter().map(|entry| (content.header.as_ref(), entry))
+        })
     }
 
     /// One line for every damage: what is lost and where.
@@ -102,6 +91,12 @@ impl Store {
         let mut lines = Vec::new();
         for StoredSegment { path, content } in &self.segments {
             let path = path.display();
+            if let Some(found) = content.newer_schema() {
+                lines.push(format!(
+                    "{path}: records of schema {found}, this csp-host reads up to {RECORD_SCHEMA}: update it to see them"
+                ));
+                continue;
+            }
             if content.header.is_none() {
                 lines.push(format!(
                     "{path}: the header is damaged: trap and model of these records are unknown"
@@ -117,15 +112,15 @@ impl Store {
                 ));
             }
         }
-        let mut expected = None;
+        let mut expected: Option<u64> = None;
         for seq in self.entries().map(Entry::seq) {
             if let Some(expected) = expected.filter(|&expected| expected != seq) {
                 lines.push(format!(
                     "record {seq} follows record {}: something between them is missing",
-                    expected - 1
+                    expected.saturating_sub(1)
                 ));
             }
-            expected = Some(seq + 1);
+            expected = Some(seq.saturating_add(1));
         }
         lines
     }

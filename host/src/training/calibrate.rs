@@ -82,7 +82,7 @@ pub fn calibrate(cases: &[Case], unseen: &[Opinion], cells: usize) -> Calibratio
                 + pull(share - PULL_SHARE.0, PULL_SHARE.1)
         };
         fusion.prior_weight = alone * minimise(0.0, 1.5, loss);
-    } else if !opinions.is_empty() {
+    } else {
         // so little says nothing about how wrong the prior can be: it may tip a balance, not veto
         (fusion.prior_weight, fusion.prior_floor) = (0.5, 0.2);
     }
@@ -97,7 +97,7 @@ pub fn calibrate(cases: &[Case], unseen: &[Opinion], cells: usize) -> Calibratio
 /// Weight and floor that make the normalised prior likeliest.
 fn worth_alone(opinions: &[Opinion], cells: usize) -> (f64, f64) {
     // an opinion counts by its cell, not by its row: neighbours are right and wrong together
-    let each = cells as f64 / opinions.len() as f64;
+    let each = (cells as f64 / opinions.len() as f64).min(1.0);
     let loss = |weight: f64, floor: f64| -> f64 {
         let one = |opinion: &Opinion| {
             let log = |p: f64| weight * p.max(floor).ln();
@@ -234,7 +234,8 @@ mod tests {
     #[test]
     fn few_rows_stay_near_the_defaults() {
         let fit = calibrate(&[], &[], 0);
-        assert_eq!(fit.fusion, Fusion::default());
+        let cautious = Fusion { prior_weight: 0.5, prior_floor: 0.2, ..Fusion::default() };
+        assert_eq!(fit.fusion, cautious);
         assert!(fit.remark.contains("not fitted"));
         let fit = calibrate(&cases(3, 1.0, 1.0), &[], 0);
         assert!((0.3..3.0).contains(&fit.fusion.temperature), "{:?}", fit.fusion);

@@ -429,6 +429,13 @@ impl TrainConfig {
             ("finetune.lr", positive(f.lr), "above 0"),
             ("finetune.encoder_lr", not_negative(f.encoder_lr), "0 or more"),
             ("finetune.folds", f.folds == 0 || (2..=5).contains(&f.folds), "0, or 2 to 5"),
+            ("pretrain.weight_decay", not_negative(p.weight_decay), "0 or more"),
+            ("pretrain.mc.weight_random", not_negative(mc.weight_random), "0 or more"),
+            ("pretrain.mc.weight_dropout", not_negative(mc.weight_dropout), "0 or more"),
+            ("finetune.weight_decay", not_negative(f.weight_decay), "0 or more"),
+            ("finetune.loss.background_weight", not_negative(f.loss.background_weight), "0 or more"),
+            ("image.probe.steps", self.image.probe.steps >= 1, "1 or more"),
+            ("image.probe.weight_decay", not_negative(self.image.probe.weight_decay), "0 or more"),
             ("image.probe.lr", positive(self.image.probe.lr), "above 0"),
             ("checkpoint.every", self.checkpoint.every >= 1, "1 or more"),
         ];

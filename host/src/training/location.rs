@@ -27,8 +27,8 @@ const FOLDS: [&str; 5] = ["fold-1", "fold-2", "fold-3", "fold-4", "fold-5"];
 /// The result of pre-training.
 struct Pretrained {
     weights: Weights,
-    /// The mean direction of each class's pictures in the embedding.
-    prototypes: Vec<Vec<f32>>,
+    /// The labelled pictures in the embedding, with their places and classes.
+    labelled: Vec<(Option<LatLon>, ClassId, Vec<f32>)>,
 }
 
 impl Job<'_> {
@@ -49,15 +49,24 @@ impl Job<'_> {
             return Ok(None);
         }
         let pretrained = self.pretrain(context, pictures, outputs)?;
-        let (pretrained, prototypes) = match &pretrained {
-            Some(Pretrained { weights, prototypes }) => (Some(weights), Some(&prototypes[..])),
-            None => (None, None),
-        };
-        let prototypes = prototypes.filter(|_| self.config.finetune.prototypes);
-        let start = Start { pretrained, prototypes };
-        let unseen = self.unseen(context, &rows, start)?;
+        let unseen = self.unseen(context, &rows, pretrained.as_ref())?;
+        let prototypes = self.prototypes(pretrained.as_ref(), &[]);
+        let start = start(pretrained.as_ref(), prototypes.as_deref());
         let weights = self.finetune(context, "finetune", &rows, holdout, start)?;
         Ok(Some(Location { weights, unseen }))
+    }
+
+    /// The mean direction of each class's labelled pictures in the embedding, without those taken at
+    /// the places `aside`.
+    fn prototypes(
+        &self,
+        pretrained: Option<&Pretrained>,
+        aside: &[(LatLon, ClassId)],
+    ) -> Option<Vec<Vec<f32>>> {
+        let labelled = &pretrained.filter(|_| self.config.finetune.prototypes)?.labelled;
+        let learned = labelled.iter().filter(|(place, ..)| !aside.iter().any(|(at, _)| *place == Some(*at)));
+        let rows: Vec<(ClassId, &[f32])> = learned.map(|(_, class, row)| (*class, &row[..])).collect();
+        Some(prototypes(&rows, self.set.labels.len()))
     }
 
     fn finetune(
@@ -84,12 +93,13 @@ impl Job<'_> {
         runner::run(context, &mut stage)
     }
 
-    /// What the prior says at each labelled row when it has not learned from the row's cell.
+    /// What the prior says at each labelled row when no label of the row's cell has taught it.
+    /// Pre-training has seen the cell's pictures, unlabelled; the hold-out's it has not.
     fn unseen(
         &self,
         context: &mut Context<'_>,
         rows: &[(LatLon, ClassId)],
-        start: Start<'_>,
+        pretrained: Option<&Pretrained>,
     ) -> Result<Vec<Opinion>, TrainError> {
         let folds = self.config.finetune.folds;
         let parts = roles::folds(rows, folds, self.seed, self.config.holdout.block_deg);
@@ -101,6 +111,8 @@ impl Job<'_> {
                 rows.into_iter().map(|(_, row)| *row).collect()
             };
             let (aside, learned) = (bare(aside), bare(learned));
+            let prototypes = self.prototypes(pretrained, &aside);
+            let start = start(pretrained, prototypes.as_deref());
             let weights = self.finetune(context, name, &learned, aside.clone(), start)?;
             let places: Vec<LatLon> = aside.iter().map(|(place, _)| *place).collect();
             let presence = self.presence(&weights, &places, &context.device)?;
@@ -161,14 +173,25 @@ impl Job<'_> {
             &device,
         );
         let weights = runner::run(context, &mut stage)?;
-        let labelled = self.labelled(pictures, Role::Labelled);
-        let features: Vec<&Vec<f32>> = labelled.iter().map(|(i, _)| &outputs.features[*i]).collect();
+        let samples = self.set.samples.iter().zip(&pictures.of_sample);
+        let labelled = samples.filter(|(sample, _)| sample.role == Role::Labelled);
+        let rows: Vec<_> = labelled
+            .filter_map(|(sample, picture)| {
+                Some((sample.place, sample.class?, &outputs.features[(*picture)?]))
+            })
+            .collect();
+        let features: Vec<&Vec<f32>> = rows.iter().map(|(_, _, features)| *features).collect();
         let features = matrix(&standard.apply(&features), &device);
         let projected = project(&weights, features, &self.config.location)
             .map_err(|reason| TrainError::corrupt(context.run.finished("pretrain"), reason))?;
-        let prototypes = prototypes(&projected, &labelled, self.set.labels.len());
-        Ok(Some(Pretrained { weights, prototypes }))
+        let labelled = rows.into_iter().zip(projected).map(|((place, class, _), row)| (place, class, row));
+        Ok(Some(Pretrained { weights, labelled: labelled.collect() }))
     }
+}
+
+/// Where fine-tuning begins.
+fn start<'a>(pretrained: Option<&'a Pretrained>, prototypes: Option<&'a [Vec<f32>]>) -> Start<'a> {
+    Start { pretrained: pretrained.map(|pretrained| &pretrained.weights), prototypes }
 }
 
 /// Mean and scale of each image feature. The projection W has a bias and so can represent the same
@@ -198,19 +221,19 @@ impl Standard {
 
 /// The mean direction of each class, from which the mean over the classes is taken away: what sets
 /// the class apart. Length 1; zero for a class without pictures.
-fn prototypes(rows: &[Vec<f32>], labelled: &[(usize, ClassId)], classes: usize) -> Vec<Vec<f32>> {
-    let width = rows.first().map_or(0, Vec::len);
+fn prototypes(rows: &[(ClassId, &[f32])], classes: usize) -> Vec<Vec<f32>> {
+    let width = rows.first().map_or(0, |(_, row)| row.len());
     let mut sums = vec![(vec![0f64; width], 0usize); classes];
-    for (row, (_, class)) in rows.iter().zip(labelled) {
+    for (class, row) in rows {
         let (sum, count) = &mut sums[class.index()];
-        sum.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
+        sum.iter_mut().zip(*row).for_each(|(sum, &v)| *sum += f64::from(v));
         *count += 1;
     }
+    let seen = sums.iter().filter(|(_, count)| *count > 0).count().max(1) as f64;
     let means: Vec<Vec<f64>> = (sums.into_iter())
         .map(|(sum, count)| sum.into_iter().map(|v| v / count.max(1) as f64).collect())
         .collect();
-    let middle: Vec<f64> =
-        (0..width).map(|i| means.iter().map(|mean| mean[i]).sum::<f64>() / classes as f64).collect();
+    let middle: Vec<f64> = (0..width).map(|i| means.iter().map(|mean| mean[i]).sum::<f64>() / seen).collect();
     let unit = |mean: &Vec<f64>| {
         if mean.iter().all(|&v| v == 0.0) {
             return vec![0.0; width];
@@ -228,9 +251,9 @@ mod tests {
 
     #[test]
     fn prototypes_point_at_what_sets_a_class_apart() {
-        let rows = [vec![1.0, 1.0, 0.0], vec![1.0, -1.0, 0.0], vec![1.0, 1.0, 0.0]];
-        let labelled = [(0, ClassId(0)), (1, ClassId(1)), (2, ClassId(0))];
-        let prototypes = prototypes(&rows, &labelled, 3);
+        let rows: [(ClassId, &[f32]); 3] =
+            [(ClassId(0), &[1.0, 1.0, 0.0]), (ClassId(1), &[1.0, -1.0, 0.0]), (ClassId(0), &[1.0, 1.0, 0.0])];
+        let prototypes = prototypes(&rows, 3);
         // what all share is gone with the mean of the classes; a class without pictures says nothing
         assert!(prototypes[0][1] > 0.8 && prototypes[1][1] < -0.8, "{prototypes:?}");
         assert_eq!(prototypes[2], [0.0; 3]);

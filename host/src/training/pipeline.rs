@@ -87,23 +87,17 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
         return Err(TrainError::Config { field: "--labels".into(), problem });
     }
     let set = TrainingSet::new(dataset, options.labels, options.seed, &config.holdout)?;
-    let info = RunInfo::new(
-        dataset.source.clone(),
-        dataset.sha256.clone(),
-        options.seed,
-        options.labels,
-        options.device.description.clone(),
-        config.clone(),
-    );
+    let device = options.device.description.clone();
+    let info = RunInfo::new(dataset, options.seed, options.labels, device, config.clone());
+    let roles = set.roles();
     let mut run = if options.resume {
-        RunDir::resume(options.out, &info)?
+        RunDir::resume(options.out, &info, &roles)?
     } else {
-        RunDir::create(options.out, info, &set.roles())?
+        RunDir::create(options.out, info, &roles)?
     };
     if let Some(other) = options.backbone_of {
         run.take_backbone(other)?;
     }
-    let roles = set.roles();
     let rows = [&roles.labelled, &roles.holdout, &roles.unlabelled, &roles.shielded].map(Vec::len);
     voice.say(&format!(
         "rows: {} labelled, {} held out to calibrate, {} unlabelled, {} unused (unlabelled, in held-out cells)",
@@ -240,6 +234,7 @@ impl Job<'_> {
         if config.epochs == 0.0 {
             let mut weights = Weights::default();
             weights.collect("image", &burn::module::Module::valid(&network));
+            runner::keep(context.run, "backbone", &weights)?;
             return Ok(weights);
         }
         let augment = Augment::new(self.config.input.flip);
@@ -373,7 +368,8 @@ impl Job<'_> {
 
     fn provenance(&self, options: &TrainOptions<'_>, rows: [usize; 4]) -> ModelProvenance {
         let began = match &self.config.backbone.weights {
-            Some(path) => format!("from {}", path.display()),
+            // its name: the folders are the user's own affair
+            Some(path) => format!("from {}", path.file_name().unwrap_or_default().to_string_lossy()),
             None => "from random weights".into(),
         };
         ModelProvenance {

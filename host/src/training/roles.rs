@@ -267,6 +267,7 @@ mod tests {
             source: "t.csv".into(),
             rows: rows.collect(),
             labels: Labels(["a", "b", "c"].map(Label::new).to_vec()),
+            options: crate::data::Options::default(),
             sha256: String::new(),
         }
     }

@@ -21,6 +21,7 @@ use csp_models::bundle::write_atomically;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{TrainError, config::TrainConfig, roles::RowRoles};
+use crate::data::{Dataset, Options};
 
 /// Version of `run.json`.
 const SCHEMA: u32 = 1;
@@ -34,6 +35,9 @@ pub struct RunInfo {
     pub tool: String,
     /// Where the training data was.
     pub data: PathBuf,
+    /// As what it was read.
+    #[serde(default)]
+    pub data_options: Options,
     /// Digest of its content, see [`Dataset`](crate::data::Dataset).
     pub data_sha256: String,
     /// Seed of every random choice.
@@ -62,16 +66,24 @@ pub struct StageInfo {
 
 impl RunInfo {
     pub(crate) fn new(
-        data: PathBuf,
-        data_sha256: String,
+        data: &Dataset,
         seed: u64,
         label_fraction: f64,
         device: String,
         config: TrainConfig,
     ) -> Self {
-        let tool = env!("CARGO_PKG_VERSION").to_string();
-        let stages = BTreeMap::new();
-        Self { schema: SCHEMA, tool, data, data_sha256, seed, label_fraction, device, config, stages }
+        Self {
+            schema: SCHEMA,
+            tool: env!("CARGO_PKG_VERSION").to_string(),
+            data: data.source.clone(),
+            data_options: data.options.clone(),
+            data_sha256: data.sha256.clone(),
+            seed,
+            label_fraction,
+            device,
+            config,
+            stages: BTreeMap::new(),
+        }
     }
 }
 
@@ -92,14 +104,22 @@ impl RunDir {
         if fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some()) || root.is_file() {
             return Err(TrainError::Exists { path: root.into() });
         }
-        for dir in [root.to_path_buf(), root.join("checkpoints"), root.join("cache"), root.join("model")] {
+        fs::create_dir_all(root).map_err(TrainError::io(root))?;
+        let run = Self { root: root.into(), info, _lock: Some(lock(root)?) };
+        // run.json first: from here on --resume can make whatever else is missing
+        let begun = run.write_info().and_then(|()| run.complete(roles));
+        if begun.is_err() && !root.join("run.json").exists() {
+            let _ = fs::remove_dir_all(root);
+        }
+        begun.map(|()| run)
+    }
+
+    /// Makes the folders and the list of rows, where a start that was cut short left none.
+    fn complete(&self, roles: &RowRoles) -> Result<(), TrainError> {
+        for dir in ["checkpoints", "cache", "model"].map(|name| self.root.join(name)) {
             fs::create_dir_all(&dir).map_err(TrainError::io(dir))?;
         }
-        let lock = Some(lock(root)?);
-        let run = Self { root: root.into(), info, _lock: lock };
-        write_json(&run.root.join("rows.json"), roles)?;
-        run.write_info()?;
-        Ok(run)
+        write_json(&self.root.join("rows.json"), roles)
     }
 
     /// Opens a run to read from it.
@@ -123,7 +143,7 @@ impl RunDir {
     ///
     /// # Errors
     /// Those of [`open`](Self::open), [`TrainError::Differs`] naming what differs, [`TrainError::Busy`].
-    pub fn resume(root: &Path, now: &RunInfo) -> Result<Self, TrainError> {
+    pub fn resume(root: &Path, now: &RunInfo, roles: &RowRoles) -> Result<Self, TrainError> {
         let mut run = Self::open(root)?;
         let differs = |what: &str, was: String, now: String| {
             Err(TrainError::Differs { path: root.into(), what: what.into(), was, now })
@@ -150,9 +170,7 @@ impl RunDir {
             return differs("the version of csp-host", was.tool.clone(), now.tool.clone());
         }
         run._lock = Some(lock(root)?);
-        for dir in ["checkpoints", "cache", "model"].map(|name| root.join(name)) {
-            fs::create_dir_all(&dir).map_err(TrainError::io(dir))?;
-        }
+        run.complete(roles)?;
         Ok(run)
     }
 
@@ -333,7 +351,14 @@ mod tests {
     use super::*;
 
     fn info() -> RunInfo {
-        RunInfo::new("d.csv".into(), "ab".into(), 1, 0.05, "flex".into(), TrainConfig::default())
+        let data = Dataset {
+            source: "d.csv".into(),
+            rows: Vec::new(),
+            labels: csp_models::labels::Labels::default(),
+            options: Options::default(),
+            sha256: "ab".into(),
+        };
+        RunInfo::new(&data, 1, 0.05, "flex".into(), TrainConfig::default())
     }
 
     #[test]
@@ -343,14 +368,14 @@ mod tests {
         let run = RunDir::create(&root, info(), &RowRoles::default()).unwrap();
         let again = RunDir::create(&root, info(), &RowRoles::default()).unwrap_err();
         assert!(matches!(again, TrainError::Exists { .. }));
-        assert!(matches!(RunDir::resume(&root, &info()), Err(TrainError::Busy { .. })));
+        assert!(matches!(RunDir::resume(&root, &info(), &RowRoles::default()), Err(TrainError::Busy { .. })));
         drop(run);
-        drop(RunDir::resume(&root, &info()).unwrap());
+        drop(RunDir::resume(&root, &info(), &RowRoles::default()).unwrap());
 
         let refusal = |change: fn(&mut RunInfo)| {
             let mut now = info();
             change(&mut now);
-            RunDir::resume(&root, &now).unwrap_err().to_string()
+            RunDir::resume(&root, &now, &RowRoles::default()).unwrap_err().to_string()
         };
         assert!(refusal(|i| i.seed = 2).contains("--seed was 1"));
         assert!(refusal(|i| i.label_fraction = 1.0).contains("--labels was 0.05"));

@@ -96,6 +96,11 @@ pub(crate) fn finished(run: &RunDir, stage: &str) -> Result<Option<Weights>, Tra
     if path.is_file() { read(&path, stage).map(|(weights, _)| Some(weights)) } else { Ok(None) }
 }
 
+/// Records the result of a stage that had nothing to learn.
+pub(crate) fn keep(run: &RunDir, stage: &str, weights: &Weights) -> Result<(), TrainError> {
+    weights.write(&run.finished(stage), &meta(stage, 0))
+}
+
 /// Runs a stage to its end, from its last checkpoint if there is one.
 pub(crate) fn run(context: &mut Context<'_>, stage: &mut dyn Stage) -> Result<Weights, TrainError> {
     let name = stage.name();
@@ -114,6 +119,10 @@ pub(crate) fn run(context: &mut Context<'_>, stage: &mut dyn Stage) -> Result<We
     context.run.rewind_metrics(name, start)?;
     let took = steps(context, stage, start)?;
     let result = stage.result();
+    // the last reading of the loss comes before the last step
+    if let Some(value) = result.not_finite() {
+        return Err(not_finite(context.run, name, stage.steps(), value));
+    }
     result.write(&context.run.finished(name), &meta(name, stage.steps()))?;
     if under_way.is_file() {
         fs::remove_file(&under_way).map_err(TrainError::io(&under_way))?;
@@ -142,8 +151,8 @@ fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result
         let mut weights = Weights::default();
         stage.save(&mut weights);
         // a finite loss can still have made a step to infinity: never over the last good state
-        match weights.0.values().flat_map(|array| &array.values).find(|v| !v.is_finite()) {
-            Some(&value) => Err(not_finite(context.run, name, step, value)),
+        match weights.not_finite() {
+            Some(value) => Err(not_finite(context.run, name, step, value)),
             None => weights.write(&context.run.under_way(name), &meta(name, step)),
         }
     };

@@ -66,6 +66,11 @@ impl Weights {
         problem.map_or(Ok(module), Err)
     }
 
+    /// The first NaN or infinity, if there is one.
+    pub fn not_finite(&self) -> Option<f32> {
+        self.0.values().flat_map(|array| &array.values).copied().find(|value| !value.is_finite())
+    }
+
     /// Writes the tensors and a line of metadata; a crash leaves the old file or the new one.
     ///
     /// # Errors
