@@ -63,6 +63,7 @@ fn config() -> TrainConfig {
         [location]
         hidden = 32
         embedding = 16
+        dropout = 0.1
         [location.encoder]
         kind = \"space2vec-grid\"
         frequencies = 4
@@ -73,9 +74,9 @@ fn config() -> TrainConfig {
         min_steps = 30
         max_steps = 30
         [finetune]
-        lr = 0.01
-        min_steps = 30
-        max_steps = 30
+        lr = 0.02
+        min_steps = 60
+        max_steps = 60
         [image]
         head = \"probe\"
         [image.probe]
@@ -145,7 +146,7 @@ fn an_interrupted_run_ends_where_a_whole_one_does() {
     let expected = weights(&whole);
     assert_eq!(expected.len(), 4 + 5 + 2, "{:?}", expected.keys());
 
-    // 30 + 30 + 5·30 + 30 + 20 steps: stops on and off checkpoints, in every stage, at its borders
+    // 30 + 30 + 5·60 + 60 + 20 steps: stops on and off checkpoints, in every stage, at its borders
     for stride in [9, 13, 30, 31] {
         let broken = dir.path().join(format!("broken-{stride}"));
         let mut interruptions = 0;
