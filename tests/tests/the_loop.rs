@@ -100,11 +100,12 @@ fn training_killed_at_any_moment_resumes_to_the_same_model() {
     let dir = tempfile::tempdir().unwrap();
     let table = demo().join("sample/table.csv");
     let config = dir.path().join("short.toml");
-    let short = "[backbone]\nmax_samples = 3000\nmin_samples = 3000\n[pretrain]\nmin_steps = 60\nmax_steps = 60\n\
-                 [finetune]\nmin_steps = 60\nmax_steps = 60\n[checkpoint]\nevery = 10\n";
+    let short = "[backbone]\nmax_samples = 1500\nmin_samples = 1500\n[pretrain]\nmin_steps = 40\nmax_steps = 40\n\
+                 [finetune]\nmin_steps = 40\nmax_steps = 40\nfolds = 2\n[checkpoint]\nevery = 10\n";
     fs::write(&config, short).unwrap();
     let train = |out: &str, extra: &[&str]| {
-        let out = dir.path().join(out);
+        // the model is named after its run's folder
+        let out = dir.path().join(out).join("run");
         let mut command = Command::new(program("csp-host"));
         command.args([
             "train",
@@ -122,9 +123,9 @@ fn training_killed_at_any_moment_resumes_to_the_same_model() {
     stdout(train("whole", &[]).output().unwrap());
     let mut child = train("killed", &[]).spawn().unwrap();
     // a line of metrics every ten steps: killed in the middle of three stages
-    let metrics = dir.path().join("killed/metrics.jsonl");
+    let metrics = dir.path().join("killed/run/metrics.jsonl");
     let lines = || fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
-    for reached in [2, 7, 12] {
+    for reached in [1, 4, 9] {
         while lines() < reached {
             assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -135,9 +136,9 @@ fn training_killed_at_any_moment_resumes_to_the_same_model() {
     }
     assert!(child.wait().unwrap().success());
     let mut compared = 0;
-    for entry in fs::read_dir(dir.path().join("whole/model")).unwrap() {
+    for entry in fs::read_dir(dir.path().join("whole/run/model")).unwrap() {
         let path = entry.unwrap().path();
-        let other = dir.path().join("killed/model").join(path.file_name().unwrap());
+        let other = dir.path().join("killed/run/model").join(path.file_name().unwrap());
         assert!(fs::read(&path).unwrap() == fs::read(other).unwrap(), "{}", path.display());
         compared += 1;
     }

@@ -26,8 +26,8 @@ const FIRST_YEAR: i64 = 2001;
 
 /// Reads the EXIF data of a file; a photograph without any has no facts.
 pub(crate) fn read(path: &Path) -> Facts {
-    let exif = match open(path) {
-        Ok(exif) => exif,
+    let (exif, damage) = match open(path) {
+        Ok(read) => read,
         Err(Error::NotFound(_) | Error::BlankValue(_)) => return Facts::default(),
         // an unreadable or foreign file is the decoder's to report
         Err(Error::Io(_)) => return Facts::default(),
@@ -42,10 +42,13 @@ pub(crate) fn read(path: &Path) -> Facts {
         Ok(date) => facts.date = date,
         Err(reason) => facts.bad_date = Some(reason),
     }
+    // damage elsewhere in the block is no loss to us
+    facts.damage = damage.filter(|_| facts.place.is_none());
     facts
 }
 
-fn open(path: &Path) -> Result<Exif, Error> {
+/// The EXIF data, and what of it could not be read.
+fn open(path: &Path) -> Result<(Exif, Option<String>), Error> {
     let file = File::open(path)?;
     if file.metadata()?.len() > picture::MAX_FILE {
         return Err(Error::NotFound("beyond the size that is read")); // the decoder says so
@@ -54,8 +57,11 @@ fn open(path: &Path) -> Result<Exif, Error> {
     let mut reader = Reader::new();
     reader.continue_on_error(true);
     match reader.read_from_container(&mut BufReader::new(file)) {
-        Err(Error::PartialResult(partial)) => Ok(partial.into_inner().0),
-        whole => whole,
+        Err(Error::PartialResult(partial)) => {
+            let (exif, errors) = partial.into_inner();
+            Ok((exif, errors.first().map(ToString::to_string)))
+        }
+        whole => whole.map(|exif| (exif, None)),
     }
 }
 
