@@ -15,6 +15,8 @@ use csp_models::{
     record::{Entry, PredictionRecord},
 };
 
+use embedded_hal::delay::DelayNs;
+
 use super::{Exit, classify::decision_text, describe, ignore_closed_pipe, open_model, parse_site};
 use crate::{
     desk::Desk,
@@ -185,7 +187,7 @@ fn watch(
                 ignore_closed_pipe(report(&entry, args.json, out))?;
             }
             Event::Idle if args.once && trap.camera().is_settled() => break,
-            Event::Idle => thread::sleep(Duration::from_millis(20)),
+            Event::Idle => trap.rest(&mut Sleep),
         }
         if let Some(fault) = trap.take_receiver_fault() {
             eprintln!("{fault}; going on without it");
@@ -201,11 +203,19 @@ fn watch(
 fn wait_for_fix(trap: &mut DeskTrap<'_>, seconds: f64, stop: &AtomicBool) {
     let start = Instant::now();
     while !trap.gps().has_fix() && start.elapsed().as_secs_f64() < seconds && !stop.load(Ordering::Relaxed) {
-        trap.listen();
-        thread::sleep(Duration::from_millis(20));
+        trap.rest(&mut Sleep);
     }
     if !trap.gps().has_fix() {
         eprintln!("receiver: no fix yet");
+    }
+}
+
+/// The delay of a computer with an operating system.
+struct Sleep;
+
+impl DelayNs for Sleep {
+    fn delay_ns(&mut self, ns: u32) {
+        thread::sleep(Duration::from_nanos(ns.into()));
     }
 }
 

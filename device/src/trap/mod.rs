@@ -19,6 +19,7 @@ use csp_models::{
     record::{Entry, FailureRecord, Latency, PredictionRecord},
     time::{TimeSource, Timestamp},
 };
+use embedded_hal::delay::DelayNs;
 
 use crate::gps::{Gps, Receiver};
 pub use predict::{Classifier, Prediction, Predictor};
@@ -127,6 +128,8 @@ pub struct Trap<Cam: Camera, Rec, Cls, Sto, Clk> {
     heard_ms: u64,
 }
 
+/// Between two looks at an idle camera: short beside any trigger's latency, long beside a look's cost.
+const REST_MS: u32 = 20;
 /// A receiver sends its sentences in one burst a second: silence this long ends an epoch.
 const PAUSE_MS: u64 = 300;
 
@@ -178,6 +181,12 @@ where
             }
         }
         Ok(Event::Working)
+    }
+
+    /// Waits a moment, as nothing happens, and hears the receiver meanwhile.
+    pub fn rest(&mut self, delay: &mut impl DelayNs) {
+        self.listen();
+        delay.delay_ms(REST_MS);
     }
 
     /// The receiver's fault, once: the trap goes on with the place it has.

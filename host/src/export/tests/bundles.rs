@@ -132,35 +132,3 @@ fn parts_that_do_not_belong_together_are_refused() {
         ExportError::Tensor { .. } | ExportError::Manifest(_)
     ));
 }
-
-/// Dumps for `tools/onnx_referee.py` on random networks, in the format of `csp-tools dump-logits`:
-/// `CSP_REFEREE_DIR=dir cargo test --release -p csp-host referee -- --ignored`.
-#[test]
-#[ignore = "writes files for the Python referee"]
-fn referee() {
-    use csp_device::infer::{Engine, EngineOptions};
-    let Some(dir) = std::env::var_os("CSP_REFEREE_DIR").map(std::path::PathBuf::from) else { return };
-    for (name, backbone, side) in [
-        ("small", BackboneKind::SmallCnn(8), 32),
-        ("mobilenet", BackboneKind::MobileNetV2(0.35), 64),
-        ("mobilenet-224", BackboneKind::MobileNetV2(1.0), 224),
-    ] {
-        let dir = dir.join(name);
-        std::fs::create_dir_all(&dir).unwrap();
-        let model = model(backbone, side);
-        let images = pictures(40, side);
-        let (bundle, report) = export(&model, &images[..24], &[], &Options::default()).unwrap();
-        println!("{name}: {:?} {:?}", report.tried, report.quantization);
-        bundle.write(&dir.join("model.cspm")).unwrap();
-        std::fs::write(dir.join("pixels.u8"), images[24..].concat()).unwrap();
-        for (file, prefer_f32) in [(file::IMAGE, false), (file::IMAGE_F32, true)] {
-            let engine = Engine::load_with(&bundle, EngineOptions { prefer_f32 }).unwrap();
-            let logits: Vec<u8> = images[24..]
-                .iter()
-                .flat_map(|pixels| engine.classify(pixels).unwrap())
-                .flat_map(f32::to_le_bytes)
-                .collect();
-            std::fs::write(dir.join(format!("{file}.logits.f32")), logits).unwrap();
-        }
-    }
-}

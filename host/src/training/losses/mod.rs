@@ -2,7 +2,6 @@
 //! §1.10) and numerically safer where the value does not change. Each file holds its golden values.
 
 pub mod mc;
-pub mod mse;
 pub mod nce;
 pub mod presence;
 
