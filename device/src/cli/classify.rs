@@ -162,7 +162,7 @@ pub fn run(args: &ClassifyArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let place = match args.place() {
         Ok(place) => place,
         Err(error) => {
-            eprintln!("error: {error}");
+            note!("error: {error}");
             return Ok(Exit::Usage);
         }
     };
@@ -171,7 +171,7 @@ pub fn run(args: &ClassifyArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
         if args.json { format!("{}\n", serde_json::to_string_pretty(&report)?) } else { table(&report) };
     ignore_closed_pipe(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?;
     for error in report.results.iter().filter_map(|answer| answer.error.as_ref()) {
-        eprintln!("error: {error}");
+        note!("error: {error}");
     }
     Ok(if report.failed == 0 { Exit::Done } else { Exit::Failed })
 }

@@ -2,6 +2,14 @@
 //!
 //! Exit codes: 0 done · 1 failed · 2 usage · 3 the bundle is refused.
 
+/// `eprintln!` that survives a terminal that went away: a trap goes on without its onlooker.
+macro_rules! note {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($arg)*);
+    }};
+}
+
 pub mod classify;
 pub mod run;
 

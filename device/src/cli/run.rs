@@ -122,7 +122,7 @@ pub struct Tally {
 pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Result<(Exit, Tally)> {
     let within = |value: f64| value.is_finite() && value >= 0.0;
     if args.nmea_rate.is_some_and(|rate| !within(rate) || rate == 0.0) || !within(args.wait_fix) {
-        eprintln!("error: --nmea-rate must be above 0 and --wait-fix 0 or more");
+        note!("error: --nmea-rate must be above 0 and --wait-fix 0 or more");
         return Ok((Exit::Usage, Tally::default()));
     }
     let (digest, engine) = open_model(&args.model, args.prefer_f32)?;
@@ -137,14 +137,14 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
         None => (Gps::new(args.site, None), Heard::none()),
         Some(text) => {
             let source = Source::find(text).context("--nmea")?;
-            eprintln!("receiver: {source}");
+            note!("receiver: {source}");
             source.open(args.site, args.nmea_rate).context("--nmea")?
         }
     };
     if args.nmea.is_some() && !receiver.is_open() {
         let (used, dropped) = gps.sentences();
         let fix = if gps.has_fix() { "" } else { ", no fix in it" };
-        eprintln!("receiver: {used} sentences used, {dropped} damaged{fix}");
+        note!("receiver: {used} sentences used, {dropped} damaged{fix}");
     }
     Desk::open(&args.desk, Default::default()).with_context(|| format!("--desk {}", args.desk.display()))?;
     let (store, recovery) = Store::open(&args.store, identity).context("--store")?;
@@ -158,12 +158,7 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
         wait_for_fix(&mut trap, args.wait_fix, stop);
     }
     let tally = watch(&mut trap, args, stop, out)?;
-    eprintln!(
-        "{} classified, {} failed, records in {}",
-        tally.predictions,
-        tally.failures,
-        args.store.display()
-    );
+    note!("{} classified, {} failed, records in {}", tally.predictions, tally.failures, args.store.display());
     Ok((Exit::Done, tally))
 }
 
@@ -190,11 +185,11 @@ fn watch(
             Event::Idle => trap.rest(&mut Sleep),
         }
         if let Some(fault) = trap.take_receiver_fault() {
-            eprintln!("{fault}; going on without it");
+            note!("{fault}; going on without it");
         }
         if let Some(fault) = trap.camera().take_fault() {
             anyhow::ensure!(!args.once, "--desk: {fault}");
-            eprintln!("{fault}; looking again");
+            note!("{fault}; looking again");
         }
     }
     Ok(tally)
@@ -206,7 +201,7 @@ fn wait_for_fix(trap: &mut DeskTrap<'_>, seconds: f64, stop: &AtomicBool) {
         trap.rest(&mut Sleep);
     }
     if !trap.gps().has_fix() {
-        eprintln!("receiver: no fix yet");
+        note!("receiver: no fix yet");
     }
 }
 
@@ -221,13 +216,13 @@ impl DelayNs for Sleep {
 
 fn report_recovery(recovery: &Recovery) {
     if recovery.entries > 0 {
-        eprintln!("store: {} records from before", recovery.entries);
+        note!("store: {} records from before", recovery.entries);
     }
     if recovery.torn_bytes > 0 {
-        eprintln!("store: the last write was interrupted; {} bytes of it were cut off", recovery.torn_bytes);
+        note!("store: the last write was interrupted; {} bytes of it were cut off", recovery.torn_bytes);
     }
     if recovery.damaged > 0 {
-        eprintln!("store: {} damaged records were skipped", recovery.damaged);
+        note!("store: {} damaged records were skipped", recovery.damaged);
     }
 }
 
@@ -249,16 +244,13 @@ fn report(entry: &Entry, json: bool, out: &mut dyn Write) -> io::Result<()> {
         }) => {
             let total = latency.decode_ms + latency.image_ms + latency.prior_ms;
             let (decision, place) = (decision_text(decision), describe(place.as_ref()));
-            eprintln!(
+            note!(
                 "#{seq} {time} {image}: {decision} ({}), place {place}, {total:.0} ms",
                 provenance.as_str()
             );
         }
         Entry::Failure(failure) => {
-            eprintln!(
-                "#{} {} {}: not classified: {}",
-                failure.seq, failure.time, failure.image, failure.error
-            );
+            note!("#{} {} {}: not classified: {}", failure.seq, failure.time, failure.image, failure.error);
         }
     }
     Ok(())

@@ -19,6 +19,9 @@ use tensor::Value;
 pub(crate) const MAX_ELEMENTS: usize = 1 << 25;
 /// Most elements of all constants together: 512 MiB of f32.
 const MAX_WEIGHTS: usize = 1 << 27;
+/// Most numbers that all values of a graph may hold together, weights apart: half a GiB of f32, far above
+/// any network for a board of 512 MB.
+const MAX_COMPUTED: usize = 1 << 27;
 /// Most nodes of a graph (ResNet-152 has about 500).
 const MAX_NODES: usize = 2048;
 /// Operator sets tract 0.23 is tested on, from the first with per-axis quantization.
@@ -131,6 +134,7 @@ pub(crate) fn check(model: &pb::ModelProto, contract: &Contract) -> Result<(), P
 struct Names<'a> {
     values: HashMap<&'a str, Value<'a>>,
     weights: usize,
+    computed: usize,
 }
 
 impl<'a> Names<'a> {
@@ -143,6 +147,11 @@ impl<'a> Names<'a> {
             self.weights = self.weights.saturating_add(value.len());
             if self.weights > MAX_WEIGHTS {
                 return fail(format!("more than {MAX_WEIGHTS} weights"));
+            }
+        } else {
+            self.computed = self.computed.saturating_add(value.len());
+            if self.computed > MAX_COMPUTED {
+                return fail(format!("more than {MAX_COMPUTED} computed numbers a picture"));
             }
         }
         if self.values.insert(name, value).is_some() {
