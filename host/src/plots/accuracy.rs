@@ -74,7 +74,7 @@ pub struct Series {
     pub points: Vec<(f64, f64, f64)>,
 }
 
-/// Top-1 accuracy over the share of labels (log axis), error bars of one standard deviation.
+/// Top-1 accuracy over the share of labels (evenly spaced), error bars of one standard deviation.
 ///
 /// # Errors
 /// [`PlotError`].
@@ -82,7 +82,10 @@ pub fn label_ratio_lines(path: &Path, title: &str, series: &[Series]) -> Result<
     let all = || series.iter().flat_map(|s| &s.points);
     let low = all().map(|p| p.1 - p.2).fold(1.0, f64::min);
     let high = all().map(|p| p.1 + p.2).fold(0.0, f64::max);
-    let (left, right) = (all().map(|p| p.0).fold(1.0, f64::min), all().map(|p| p.0).fold(0.0, f64::max));
+    let mut shares: Vec<f64> = all().map(|p| p.0).collect();
+    shares.sort_by(f64::total_cmp);
+    shares.dedup();
+    let position = |share: f64| shares.iter().position(|&s| s == share).unwrap_or(0) as f64;
     save(path, (640, 400), |area| {
         let mut chart = ChartBuilder::on(area)
             .caption(title, ("sans-serif", 18))
@@ -90,24 +93,31 @@ pub fn label_ratio_lines(path: &Path, title: &str, series: &[Series]) -> Result<
             .x_label_area_size(40)
             .y_label_area_size(50)
             .build_cartesian_2d(
-                (left * 0.9..right * 1.1).log_scale(),
+                -0.4..shares.len() as f64 - 0.6,
                 (low - 0.02).max(0.0)..(high + 0.02).min(1.0),
             )?;
         chart
             .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .x_labels(0)
             .x_desc("share of labels")
             .y_desc("top-1 accuracy")
-            .x_label_formatter(&|share| format!("{:.0} %", 100.0 * share))
             .y_label_formatter(&|share| format!("{:.0} %", 100.0 * share))
             .draw()?;
+        for share in &shares {
+            let (x, y) = chart.backend_coord(&(position(*share), chart.y_range().start));
+            let text = ("sans-serif", 12).into_font().color(&BLACK);
+            area.draw_text(&format!("{:.0} %", 100.0 * share), &text, (x - 12, y + 6))?;
+        }
         for (series, colour) in series.iter().zip(METHODS.into_iter().cycle()) {
-            let line = series.points.iter().map(|p| (p.0, p.1));
+            let line = series.points.iter().map(|p| (position(p.0), p.1));
             chart
                 .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
                 .label(&series.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(3)));
-            let bars = series.points.iter().map(|&(x, mean, sd)| {
-                ErrorBar::new_vertical(x, mean - sd, mean, mean + sd, colour.filled(), 8)
+            let bars = series.points.iter().map(|&(share, mean, sd)| {
+                ErrorBar::new_vertical(position(share), mean - sd, mean, mean + sd, colour.filled(), 8)
             });
             chart.draw_series(bars)?;
         }

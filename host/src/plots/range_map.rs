@@ -85,8 +85,8 @@ pub fn range_map(
             area.draw(&Rectangle::new([(x, y), (x + 20, y + 12)], shade(share).filled()))?;
         }
         area.draw_text("presence score, 0 to 1", &text, (168, y + 1))?;
-        area.draw(&Circle::new((330, y + 6), 3, RED.mix(0.7).filled()))?;
-        area.draw_text("seen", &text, (340, y + 1))?;
+        area.draw(&Circle::new((560, y + 6), 3, RED.mix(0.7).filled()))?;
+        area.draw_text("seen", &text, (570, y + 1))?;
         Ok(())
     })
 }
