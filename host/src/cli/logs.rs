@@ -8,7 +8,7 @@ use csp_models::{
     fusion::Decision,
     place::{Place, PlaceSource},
     record::{Candidate, Entry, PredictionRecord, SegmentHeader},
-    time::TimeSource,
+    time::{TimeSource, Timestamp},
 };
 use serde_json::{Value, json};
 
@@ -118,17 +118,15 @@ pub(crate) fn top(
     scored
 }
 
+fn print_heading(seq: u64, time: Timestamp, image: &str) {
+    outln!("\n#{seq} {time} ({}) · {image}", time_source(time.source));
+}
+
 fn print(entry: &Entry, k: usize) {
     match entry {
         Entry::Prediction(record) => {
             let (place, source) = describe_place(record.place.as_ref());
-            outln!(
-                "\n#{} {} ({}) · {}",
-                record.seq,
-                record.time,
-                time_source(record.time.source),
-                record.image
-            );
+            print_heading(record.seq, record.time, &record.image);
             outln!("  place     {place} ({source})");
             let line = |name: &str, list: Vec<(&str, f64)>| {
                 let list: Vec<String> =
@@ -148,13 +146,7 @@ fn print(entry: &Entry, k: usize) {
             );
         }
         Entry::Failure(record) => {
-            outln!(
-                "\n#{} {} ({}) · {}",
-                record.seq,
-                record.time,
-                time_source(record.time.source),
-                record.image
-            );
+            print_heading(record.seq, record.time, &record.image);
             outln!("  failed    {}", record.error);
         }
     }
