@@ -232,8 +232,7 @@ impl Job<'_> {
                 .map_err(|reason| TrainError::corrupt(path, reason))?;
         }
         if config.epochs == 0.0 {
-            let mut weights = Weights::default();
-            weights.collect("image", &burn::module::Module::valid(&network));
+            let weights = Weights::of("image", &network);
             runner::keep(context.run, "backbone", &weights)?;
             return Ok(weights);
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     TrainError,
+    optim::AdamW,
     run_dir::{Metric, RunDir, StageInfo},
     weights::Weights,
 };
@@ -62,8 +63,13 @@ pub(crate) trait Stage {
     fn evaluate(&mut self, _step: u64) -> BTreeMap<String, f64> {
         BTreeMap::new()
     }
+    /// What the optimizer remembers.
+    fn optimizer(&mut self) -> &mut AdamW;
     /// Everything the steps to come depend on.
-    fn save(&mut self, into: &mut Weights);
+    fn save(&mut self, into: &mut Weights) {
+        *into = self.result();
+        self.optimizer().save("adam", into);
+    }
     /// Goes back to a saved state after `step` steps.
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String>;
     /// The result, once all steps are done.

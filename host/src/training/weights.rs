@@ -43,6 +43,13 @@ impl Array {
 }
 
 impl Weights {
+    /// The tensors of a trained module alone, under `prefix`.
+    pub fn of<M: Module>(prefix: &str, trained: &M) -> Self {
+        let mut weights = Self::default();
+        weights.collect(prefix, &trained.valid());
+        weights
+    }
+
     /// Every tensor of a module, under `prefix`. Take the module through `valid()` first if it was
     /// trained: batch normalisation keeps its last update aside until then.
     pub fn collect<M: Module>(&mut self, prefix: &str, module: &M) {

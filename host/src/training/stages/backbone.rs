@@ -1,7 +1,6 @@
 //! Stage `backbone`: the image network, end to end, on the labelled rows and no others.
 
 use burn::{
-    module::Module,
     optim::GradientsParams,
     tensor::{Device, Int, Tensor, TensorData, activation::log_softmax},
 };
@@ -123,9 +122,8 @@ impl Stage for Backbone<'_> {
         self.network = self.optimizer.step(self.network.clone(), gradients, lr, |_| 1.0);
         Ok(Done { loss, lr, samples })
     }
-    fn save(&mut self, into: &mut Weights) {
-        *into = self.result();
-        self.optimizer.save("adam", into);
+    fn optimizer(&mut self) -> &mut AdamW {
+        &mut self.optimizer
     }
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
         self.network = from.apply("image", self.network.clone())?;
@@ -133,8 +131,6 @@ impl Stage for Backbone<'_> {
         Ok(())
     }
     fn result(&mut self) -> Weights {
-        let mut weights = Weights::default();
-        weights.collect("image", &self.network.valid());
-        weights
+        Weights::of("image", &self.network)
     }
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use burn::{
-    module::Module,
     optim::GradientsParams,
     tensor::{Device, Int, Tensor, TensorData},
 };
@@ -178,9 +177,8 @@ impl Stage for Finetune {
         }
         BTreeMap::from([("loss".into(), self.aside_loss())])
     }
-    fn save(&mut self, into: &mut Weights) {
-        *into = self.result();
-        self.optimizer.save("adam", into);
+    fn optimizer(&mut self) -> &mut AdamW {
+        &mut self.optimizer
     }
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
         self.network = from.apply("location", self.network.clone())?;
@@ -188,9 +186,7 @@ impl Stage for Finetune {
         Ok(())
     }
     fn result(&mut self) -> Weights {
-        let mut weights = Weights::default();
-        weights.collect("location", &self.network.valid());
-        weights
+        Weights::of("location", &self.network)
     }
 }
 

@@ -151,9 +151,8 @@ impl Stage for Pretrain {
         self.pair = self.optimizer.step(self.pair.clone(), gradients, lr, |_| 1.0);
         Ok(Done { loss, lr, samples: self.batches.size() })
     }
-    fn save(&mut self, into: &mut Weights) {
-        *into = self.result();
-        self.optimizer.save("adam", into);
+    fn optimizer(&mut self) -> &mut AdamW {
+        &mut self.optimizer
     }
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
         self.pair = from.apply("pair", self.pair.clone())?;
@@ -161,8 +160,6 @@ impl Stage for Pretrain {
         Ok(())
     }
     fn result(&mut self) -> Weights {
-        let mut weights = Weights::default();
-        weights.collect("pair", &self.pair.valid());
-        weights
+        Weights::of("pair", &self.pair)
     }
 }

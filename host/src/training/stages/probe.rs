@@ -1,7 +1,6 @@
 //! Stage `probe`: multinomial logistic regression on frozen features, full batch.
 
 use burn::{
-    module::Module,
     nn::Linear,
     optim::GradientsParams,
     tensor::{Device, Int, Tensor},
@@ -66,9 +65,8 @@ impl Stage for Probe {
         self.head = self.optimizer.step(self.head.clone(), gradients, lr, |_| 1.0);
         Ok(Done { loss, lr, samples: self.classes.dims()[0] })
     }
-    fn save(&mut self, into: &mut Weights) {
-        *into = self.result();
-        self.optimizer.save("adam", into);
+    fn optimizer(&mut self) -> &mut AdamW {
+        &mut self.optimizer
     }
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
         self.head = from.apply("head", self.head.clone())?;
@@ -76,8 +74,6 @@ impl Stage for Probe {
         Ok(())
     }
     fn result(&mut self) -> Weights {
-        let mut weights = Weights::default();
-        weights.collect("head", &self.head.valid());
-        weights
+        Weights::of("head", &self.head)
     }
 }

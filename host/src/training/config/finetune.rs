@@ -1,0 +1,70 @@
+//! Section `[finetune]`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Check, not_negative, positive};
+use crate::training::{losses::presence::PresenceConfig, sampler::Negatives};
+
+/// Section `[finetune]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FinetuneConfig {
+    /// The presence-only loss.
+    pub loss: PresenceConfig,
+    /// Random places.
+    pub negatives: Negatives,
+    /// Passes over the labelled rows, within the two limits below.
+    pub epochs: f64,
+    /// Steps at least.
+    pub min_steps: u64,
+    /// Steps at most.
+    pub max_steps: u64,
+    /// Rows in a step.
+    pub batch: usize,
+    /// Peak learning rate; warm-up over 5 % of the steps, then a cosine to zero.
+    pub lr: f64,
+    /// The encoder's rate as a share of `lr` after pre-training, which it would else forget; a random
+    /// encoder learns at `lr`.
+    pub encoder_lr: f64,
+    /// Weight decay of matrices.
+    pub weight_decay: f64,
+    /// Starts the class matrix, after pre-training, from the mean of each class's projected pictures.
+    pub prototypes: bool,
+    /// The labelled cells are split into this many parts; for each, a network that has not seen it
+    /// tells what the prior is worth there, which the calibration relies on. 0: the hold-out alone.
+    pub folds: usize,
+}
+
+impl Default for FinetuneConfig {
+    fn default() -> Self {
+        Self {
+            loss: PresenceConfig::default(),
+            negatives: Negatives::Sphere,
+            epochs: 20.0,
+            min_steps: 200,
+            max_steps: 10_000,
+            batch: 1024,
+            lr: 1e-3,
+            encoder_lr: 0.3,
+            weight_decay: 0.0,
+            prototypes: true,
+            folds: 5,
+        }
+    }
+}
+
+impl FinetuneConfig {
+    pub(super) fn checks(&self) -> Vec<Check> {
+        let folds = self.folds == 0 || (2..=5).contains(&self.folds);
+        vec![
+            ("finetune.loss.background_weight", not_negative(self.loss.background_weight), "0 or more"),
+            ("finetune.epochs", not_negative(self.epochs), "0 or more"),
+            ("finetune.max_steps", self.max_steps >= self.min_steps, "at least finetune.min_steps"),
+            ("finetune.batch", (1..=65_536).contains(&self.batch), "1 to 65536"),
+            ("finetune.lr", positive(self.lr), "above 0"),
+            ("finetune.encoder_lr", not_negative(self.encoder_lr), "0 or more"),
+            ("finetune.weight_decay", not_negative(self.weight_decay), "0 or more"),
+            ("finetune.folds", folds, "0, or 2 to 5"),
+        ]
+    }
+}

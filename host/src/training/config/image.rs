@@ -1,0 +1,54 @@
+//! Section `[image]`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Check, not_negative, positive};
+
+/// Section `[image]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageHeadConfig {
+    /// Where the last layer comes from.
+    pub head: Head,
+    /// Settings of `head = "probe"`.
+    pub probe: ProbeConfig,
+}
+
+/// The last layer of the image classifier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// Trained together with the backbone; with `backbone.epochs = 0` a probe takes its place.
+    #[default]
+    Trained,
+    /// Logistic regression on the frozen features.
+    Probe,
+}
+
+/// Section `[image.probe]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProbeConfig {
+    /// Full-batch steps.
+    pub steps: u64,
+    /// Peak learning rate of AdamW.
+    pub lr: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self { steps: 300, lr: 0.05, weight_decay: 0.01 }
+    }
+}
+
+impl ImageHeadConfig {
+    pub(super) fn checks(&self) -> Vec<Check> {
+        vec![
+            ("image.probe.steps", self.probe.steps >= 1, "1 or more"),
+            ("image.probe.weight_decay", not_negative(self.probe.weight_decay), "0 or more"),
+            ("image.probe.lr", positive(self.probe.lr), "above 0"),
+        ]
+    }
+}

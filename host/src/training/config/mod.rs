@@ -1,0 +1,154 @@
+//! Everything that can be set about a run, with its default. Read from TOML, stored in `run.json`;
+//! an unknown key is an error. A file a section.
+
+mod backbone;
+mod checkpoint;
+mod finetune;
+mod image;
+mod input;
+mod location;
+mod pretrain;
+
+use std::{fs, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    backbone::{Architecture, BackboneConfig},
+    checkpoint::CheckpointConfig,
+    finetune::FinetuneConfig,
+    image::{Head, ImageHeadConfig, ProbeConfig},
+    input::{Flip, HoldoutConfig, InputConfig},
+    location::{ActivationName, LocationConfig},
+    pretrain::{Objective, PretrainConfig},
+};
+use super::TrainError;
+
+/// The whole of a configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// How a picture becomes the network's input.
+    pub input: InputConfig,
+    /// The rows kept from training to calibrate on.
+    pub holdout: HoldoutConfig,
+    /// Training of the image network.
+    pub backbone: BackboneConfig,
+    /// The location network.
+    pub location: LocationConfig,
+    /// Contrastive pre-training of the location network.
+    pub pretrain: PretrainConfig,
+    /// Supervised training of the location network.
+    pub finetune: FinetuneConfig,
+    /// The image classifier's last layer.
+    pub image: ImageHeadConfig,
+    /// Checkpoints.
+    pub checkpoint: CheckpointConfig,
+}
+
+impl TrainConfig {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// Unreadable, not TOML, an unknown key, or a value that [`validate`](Self::validate) refuses.
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
+        let text = fs::read_to_string(path).map_err(TrainError::io(path))?;
+        let config: Self = toml::from_str(&text).map_err(|error| TrainError::Config {
+            field: path.display().to_string(),
+            problem: error.to_string(),
+        })?;
+        config.validate().map_err(|error| match error {
+            TrainError::Config { field, problem } => {
+                TrainError::Config { field: format!("{}: {field}", path.display()), problem }
+            }
+            other => other,
+        })?;
+        Ok(config)
+    }
+
+    /// Checks every value that training relies on.
+    ///
+    /// # Errors
+    /// Names the first setting out of range.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let Self { input, holdout, backbone, location, pretrain, finetune, image, checkpoint } = self;
+        let fail = |field: &str, problem: String| Err(TrainError::Config { field: field.into(), problem });
+        let sections = [
+            input.checks(),
+            holdout.checks(),
+            backbone.checks(),
+            location.checks(),
+            pretrain.checks(),
+            finetune.checks(),
+            image.checks(),
+            checkpoint.checks(),
+        ];
+        if let Some((field, _, need)) = sections.into_iter().flatten().find(|(_, fits, _)| !fits) {
+            return fail(field, format!("it must be {need}"));
+        }
+        if let Err(error) = location.encoder.validate() {
+            return fail("location", error.to_string());
+        }
+        Ok(())
+    }
+}
+
+/// Path of a setting, whether its value can be used, and what the value must be.
+type Check = (&'static str, bool, &'static str);
+
+fn share(value: f64) -> bool {
+    (0.0..1.0).contains(&value)
+}
+
+fn positive(value: f64) -> bool {
+    value.is_finite() && value > 0.0
+}
+
+fn not_negative(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<TrainConfig, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        fs::write(&path, text).unwrap();
+        TrainConfig::read(&path).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(parse("").unwrap(), TrainConfig::default());
+        let text = toml::to_string(&TrainConfig::default()).unwrap();
+        assert_eq!(parse(&text).unwrap(), TrainConfig::default());
+    }
+
+    #[test]
+    fn settings_are_read_and_wrong_ones_named() {
+        let config = parse(
+            "[pretrain]\nobjective = \"nce\"\n[pretrain.mc]\ntau_batch = 0.1\n\
+             [location.encoder]\nkind = \"space2vec-theory\"\nfrequencies = 8\nr_min = 1.0\nr_max = 90.0\n",
+        )
+        .unwrap();
+        assert_eq!(config.pretrain.objective, Objective::Nce);
+        assert_eq!(config.pretrain.mc.tau_batch, 0.1);
+        assert_eq!(config.location.encoder.dim(), 48);
+        for (text, named) in [
+            ("[pretrain]\nlearning_rate = 1", "learning_rate"),
+            ("[backbone]\nlr = -1.0", "backbone.lr"),
+            ("[backbone]\nepochs = 0", "backbone.weights"),
+            ("[backbone]\nkind = \"vit\"", "vit"),
+            ("[pretrain.mc]\ntau_batch = 0.0", "tau_batch"),
+            (
+                "[location.encoder]\nkind = \"space2vec-grid\"\nfrequencies = 0\nr_min = 1\nr_max = 2",
+                "frequencies",
+            ),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(named) && error.contains("c.toml"), "{text}: {error}");
+        }
+    }
+}
