@@ -13,11 +13,13 @@
 //! | [`export`] | burn's captured graph → ONNX → int8 → bundle |
 //! | [`review`] | what the traps wrote down |
 //! | [`sample`] | the synthetic sample of `csp-host demo` |
+//! | [`coastline`] | land and sea |
 //! | [`plots`] | pictures for people |
 //! | [`cli`] | one file a verb |
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod coastline;
 pub mod data;
 pub mod evaluation;
 pub mod export;
