@@ -40,7 +40,7 @@ fn dataset(dir: &Path, places: bool) -> Dataset {
             season: None,
             class: Some(ClassId(class as u16)),
             split: Some(if i % 6 == 5 { Split::Val } else { Split::Train }),
-            camera: None,
+            ..Row::default()
         }
     });
     Dataset {

@@ -42,6 +42,10 @@ pub struct Report {
     pub with_season: usize,
     /// Different cameras or sites.
     pub cameras: usize,
+    /// Different people who took them.
+    pub users: usize,
+    /// Rows whose place has an uncertainty.
+    pub with_uncertainty: usize,
     /// Rows of each split; `none` without one.
     pub splits: BTreeMap<String, usize>,
     /// Rows of each class, most first.
@@ -110,6 +114,7 @@ fn summarise(opened: Opened, images: Option<ImageReport>) -> Report {
     let places: Vec<LatLon> = rows.iter().filter_map(|row| row.place).collect();
     let bounds = Bounds::of(&places);
     let cameras: BTreeSet<&str> = rows.iter().filter_map(|row| row.camera.as_deref()).collect();
+    let users: BTreeSet<&str> = rows.iter().filter_map(|row| row.user.as_deref()).collect();
     Report {
         source: dataset.source.display().to_string(),
         format: Some(format),
@@ -121,6 +126,8 @@ fn summarise(opened: Opened, images: Option<ImageReport>) -> Report {
         with_class: count(|row| row.class.is_some()),
         with_season: count(|row| row.season.is_some()),
         cameras: cameras.len(),
+        users: users.len(),
+        with_uncertainty: count(|row| row.uncertainty_m.is_some()),
         splits,
         classes: count_classes(&dataset),
         bounds,
@@ -147,6 +154,8 @@ fn unusable(path: &Path, error: &DataError) -> Report {
         with_class: 0,
         with_season: 0,
         cameras: 0,
+        users: 0,
+        with_uncertainty: 0,
         splits: BTreeMap::new(),
         classes: Vec::new(),
         bounds: None,
@@ -211,8 +220,14 @@ impl fmt::Display for Report {
             part(self.with_class),
             part(self.with_season),
         )?;
+        if self.with_uncertainty > 0 {
+            writeln!(f, "          {} say how far off the place may be", part(self.with_uncertainty))?;
+        }
         if self.cameras > 0 {
             writeln!(f, "cameras   {}", self.cameras)?;
+        }
+        if self.users > 0 {
+            writeln!(f, "people    {}", self.users)?;
         }
         self.write_images(f)?;
         self.write_classes(f)?;

@@ -144,6 +144,7 @@ pub(crate) fn read(
             split,
             camera: image.location.as_ref().map(|id| id.0.clone()),
             at,
+            ..Draft::default()
         });
     }
     Ok(drafts)

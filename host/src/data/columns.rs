@@ -12,6 +12,8 @@ pub(crate) enum Role {
     Label,
     Split,
     Camera,
+    User,
+    Uncertainty,
 }
 
 /// The names of a role, best first: a name of an earlier tier wins over one of a later tier, two
@@ -90,6 +92,25 @@ const CAMERA: Tiers = &[
     &["trapid"],
 ];
 
+const USER: Tiers = &[
+    &["userid"],
+    &["observerid"],
+    &["user"],
+    &["observer"],
+    &["photographer"],
+    &["userlogin", "username"],
+    &["recordedby"],
+];
+const UNCERTAINTY: Tiers = &[
+    &["uncertaintym", "uncertaintymeters", "uncertaintymetres"],
+    &["coordinateuncertaintyinmeters"],
+    &["coordinateuncertainty"],
+    &["locationuncertainty"],
+    &["locuncert"],
+    &["positionalaccuracy"],
+    &["gpsaccuracy"],
+];
+
 impl Role {
     fn tiers(self) -> Tiers {
         match self {
@@ -100,6 +121,8 @@ impl Role {
             Self::Label => LABEL,
             Self::Split => SPLIT,
             Self::Camera => CAMERA,
+            Self::User => USER,
+            Self::Uncertainty => UNCERTAINTY,
         }
     }
 
@@ -113,6 +136,8 @@ impl Role {
             Self::Label => "label",
             Self::Split => "split",
             Self::Camera => "camera",
+            Self::User => "user",
+            Self::Uncertainty => "uncertainty_m",
         }
     }
 }
@@ -136,6 +161,8 @@ pub(crate) struct Columns {
     pub(crate) label: Option<Column>,
     pub(crate) split: Option<Column>,
     pub(crate) camera: Option<Column>,
+    pub(crate) user: Option<Column>,
+    pub(crate) uncertainty: Option<Column>,
 }
 
 impl Columns {
@@ -160,13 +187,16 @@ impl Columns {
             label: find(header, Role::Label)?,
             split: find(header, Role::Split)?,
             camera: find(header, Role::Camera)?,
+            user: find(header, Role::User)?,
+            uncertainty: find(header, Role::Uncertainty)?,
         })
     }
 
     /// The columns in use.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Column> {
-        let optional = [&self.image, &self.date, &self.label, &self.split, &self.camera];
-        [&self.lat, &self.lon].into_iter().chain(optional.into_iter().flatten())
+        let optional = [&self.image, &self.date, &self.label, &self.split];
+        let more = [&self.camera, &self.user, &self.uncertainty];
+        [&self.lat, &self.lon].into_iter().chain(optional.into_iter().chain(more).flatten())
     }
 
     /// True when the column at that position is in use.
@@ -184,6 +214,8 @@ impl Columns {
             (Role::Label, self.label.as_ref()),
             (Role::Split, self.split.as_ref()),
             (Role::Camera, self.camera.as_ref()),
+            (Role::User, self.user.as_ref()),
+            (Role::Uncertainty, self.uncertainty.as_ref()),
         ];
         let named = given.into_iter().filter_map(|(role, column)| {
             let column = column?;
@@ -238,8 +270,8 @@ pub(crate) fn find(header: &[String], role: Role) -> Result<Option<Column>, Stri
 
 /// How many roles a header fills: tells the delimiter.
 pub(crate) fn recognised(header: &[String]) -> usize {
-    use Role::{Camera, Date, Image, Label, Lat, Lon, Split};
-    [Image, Lat, Lon, Date, Label, Split, Camera]
+    use Role::{Camera, Date, Image, Label, Lat, Lon, Split, Uncertainty, User};
+    [Image, Lat, Lon, Date, Label, Split, Camera, User, Uncertainty]
         .into_iter()
         .filter(|&role| !matches!(find(header, role), Ok(None)))
         .count()
@@ -282,6 +314,19 @@ mod tests {
         let found = columns("x,y,lat,lon,filename,image_path,class,label").unwrap();
         assert_eq!((found.lat.index, found.lon.index), (2, 3));
         assert_eq!((found.image.unwrap().index, found.label.unwrap().index), (5, 7));
+    }
+
+    #[test]
+    fn who_and_how_far_off() {
+        for header in [
+            "lat,lon,user_id,location_uncertainty",
+            "lat,lon,recordedBy,coordinateUncertaintyInMeters",
+            "lat,lon,Observer,uncertainty_m",
+            "lat,lon,photographer,loc_uncert",
+        ] {
+            let found = columns(header).unwrap();
+            assert_eq!((found.user.unwrap().index, found.uncertainty.unwrap().index), (2, 3), "{header}");
+        }
     }
 
     #[test]

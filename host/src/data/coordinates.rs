@@ -96,6 +96,37 @@ impl<'a> PlaceReader<'a> {
     }
 }
 
+/// Half way round the Earth, metres: nothing is further off.
+const FARTHEST: f64 = 20_037_508.0;
+
+/// How far off a place may be. Zero, negative and impossible values are what sources write for
+/// "unknown": they are counted and read as that.
+pub(crate) fn uncertainty(at: &str, metres: f64, problems: &mut Problems) -> Option<f64> {
+    if metres > 0.0 && metres <= FARTHEST {
+        return Some(metres);
+    }
+    problems.add(Kind::BadUncertainty, || format!("{at}: {metres} m"));
+    None
+}
+
+/// [`uncertainty`] of a cell, which may be empty.
+pub(crate) fn uncertainty_cell(
+    at: &str,
+    column: &str,
+    text: Option<&str>,
+    problems: &mut Problems,
+) -> Option<f64> {
+    let text = text?;
+    match text.trim().trim_end_matches('m').trim_end().parse() {
+        Ok(metres) => uncertainty(at, metres, problems),
+        Err(_) => {
+            problems
+                .add(Kind::BadUncertainty, || format!("{at}, column {}: {}", quoted(column), quoted(text)));
+            None
+        }
+    }
+}
+
 /// Two numbers as a place that was measured.
 pub(crate) fn place(at: &str, lat: f64, lon: f64, problems: &mut Problems) -> Option<LatLon> {
     let error = match LatLon::measured(lat, lon) {
@@ -175,6 +206,19 @@ mod tests {
             let (place, kinds, _) = read(empty, empty, false);
             assert!(place.is_none() && kinds.is_empty(), "{empty}");
         }
+    }
+
+    #[test]
+    fn uncertainties_are_metres_or_unknown() {
+        let mut problems = Problems::default();
+        let mut read = |text| uncertainty_cell("line 2", "acc", Some(text), &mut problems);
+        assert_eq!([read("12.5"), read("30 m")], [Some(12.5), Some(30.0)]);
+        // as found in iNaturalist 2021
+        for unknown in ["0", "-80", "106807033", "NaN", "inf", "near the river"] {
+            assert_eq!(read(unknown), None, "{unknown}");
+        }
+        assert_eq!(uncertainty_cell("line 3", "acc", None, &mut problems), None);
+        assert_eq!(problems.count(Kind::BadUncertainty), 6);
     }
 
     #[test]

@@ -79,6 +79,7 @@ pub(crate) fn read(
             class: class.cloned(),
             split,
             camera: (!deeper.is_empty()).then(|| deeper.join("/")),
+            ..Draft::default()
         });
     }
     Ok(drafts)

@@ -33,6 +33,7 @@ pub mod split;
 use std::{
     fmt, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use csp_models::{
@@ -81,7 +82,7 @@ impl fmt::Display for Split {
 }
 
 /// One photograph, or one observation without a photograph.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
     /// The name as it stands in the source.
     pub name: String,
@@ -97,6 +98,10 @@ pub struct Row {
     pub split: Option<Split>,
     /// The camera or site it belongs to, for splits that keep cameras apart.
     pub camera: Option<String>,
+    /// Who took it, as the source names them; shared between the rows of one person. `None` when unknown.
+    pub user: Option<Arc<str>>,
+    /// How far off the place may be, metres: above 0 and up to half way round the Earth.
+    pub uncertainty_m: Option<f64>,
 }
 
 /// A data set in memory, photographs left on disk.
@@ -110,7 +115,8 @@ pub struct Dataset {
     pub labels: Labels,
     /// How it was read: enough to read it again.
     pub options: Options,
-    /// SHA-256 (hex) over the rows' content: names, places, seasons, classes, splits, cameras. Not the pixels.
+    /// SHA-256 (hex) over the rows' content: names, places, seasons, classes, splits, cameras, and
+    /// users and uncertainties where there are any. Not the pixels.
     pub sha256: String,
 }
 
@@ -118,7 +124,7 @@ pub struct Dataset {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// CSV or TSV with a header: image_path, lat, lon[, date][, label][, split][, camera].
+    /// CSV or TSV with a header: image_path, lat, lon[, date][, label][, split][, camera][, user][, uncertainty_m].
     Table,
     /// A folder of photographs: class = sub-folder, place and date from EXIF.
     Folder,

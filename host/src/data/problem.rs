@@ -116,6 +116,9 @@ kinds! {
     /// A date that cannot be read.
     BadDate Warning "dates that are not understood; these rows have no season"
         => "write YYYY-MM-DD",
+    /// An uncertainty that is no number of metres.
+    BadUncertainty Warning "uncertainties that are zero, negative or no metres; read as unknown"
+        => "write metres above 0, or leave the cell empty",
     /// A GPS block in a photograph that gives no usable place.
     BadExifPlace Warning "GPS data in photographs that give no place; these have none"
         => "nothing to do, or give the places in a table",

@@ -1,8 +1,9 @@
 //! From drafts of any format to rows: duplicates settled, classes numbered, photographs looked for, digest taken.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use csp_models::{
@@ -31,6 +32,26 @@ pub(crate) struct Draft {
     pub(crate) class: Option<String>,
     pub(crate) split: Option<Split>,
     pub(crate) camera: Option<String>,
+    /// Whatever names the person; empty is nobody.
+    pub(crate) user: Option<Arc<str>>,
+    /// As checked by [`uncertainty`](super::coordinates::uncertainty).
+    pub(crate) uncertainty_m: Option<f64>,
+}
+
+/// The people of a data set, each name kept once.
+#[derive(Debug, Default)]
+pub(crate) struct Users(HashSet<Arc<str>>);
+
+impl Users {
+    /// The shared name.
+    pub(crate) fn of(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(name) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = name.into();
+        self.0.insert(Arc::clone(&name));
+        name
+    }
 }
 
 /// Makes the data set of the drafts; whatever is wrong with them goes to `problems`.
@@ -51,6 +72,8 @@ pub(crate) fn settle(source: &Path, drafts: Vec<Draft>, problems: &mut Problems)
             class: draft.class.as_deref().and_then(|name| ids.get(name).copied()),
             split: draft.split,
             camera: draft.camera.clone(),
+            user: draft.user.clone(),
+            uncertainty_m: draft.uncertainty_m,
         })
         .collect();
     look_at_splits(&drafts, &rows, &labels, problems);
@@ -232,6 +255,13 @@ fn digest(rows: &[Row], labels: &Labels) -> String {
         field(row.split.map(|split| split.to_string()).as_ref().map(|s| s.as_bytes()));
         field(row.camera.as_ref().map(|s| s.as_bytes()));
     }
+    // only where there are any: runs of data without them stay resumable
+    if rows.iter().any(|row| row.user.is_some() || row.uncertainty_m.is_some()) {
+        for row in rows {
+            field(row.user.as_ref().map(|s| s.as_bytes()));
+            field(row.uncertainty_m.map(f64::to_le_bytes).as_ref().map(|b| &b[..]));
+        }
+    }
     hex(&hash.finalize())
 }
 
@@ -331,9 +361,12 @@ mod tests {
             vec![draft(2, "a", "x"), Draft { split: Some(Split::Val), ..draft(3, "b", "y") }],
             vec![draft(2, "a", "x"), Draft { place: LatLon::new(1.0, 1.0).ok(), ..draft(3, "b", "y") }],
             vec![draft(2, "a", "x"), Draft { camera: Some("c".into()), ..draft(3, "b", "y") }],
+            vec![draft(2, "a", "x"), Draft { user: Some("u".into()), ..draft(3, "b", "y") }],
+            vec![draft(2, "a", "x"), Draft { uncertainty_m: Some(5.0), ..draft(3, "b", "y") }],
         ] {
             assert_ne!(base, digest(other));
         }
-        assert_eq!(base.len(), 64);
+        // what data without users and uncertainties had before there were any
+        assert_eq!(base, "27c60dc9793f0acbcb265bf597228cd5a1282eeefafe46db9e241c96b80139a7");
     }
 }

@@ -214,6 +214,7 @@ mod tests {
             class: class.map(ClassId),
             split: None,
             camera: (!camera.is_empty()).then(|| camera.into()),
+            ..Row::default()
         }
     }
 

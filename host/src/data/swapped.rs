@@ -60,7 +60,7 @@ mod tests {
             season: None,
             class: None,
             split: None,
-            camera: None,
+            ..Row::default()
         }
     }
 

@@ -11,9 +11,9 @@ use csv::{ByteRecord, ReaderBuilder};
 use super::{
     DataError, MAX_INDEX_FILE, Split,
     columns::{self, Column, Columns},
-    coordinates::{PlaceReader, is_empty_cell},
+    coordinates::{PlaceReader, is_empty_cell, uncertainty_cell},
     problem::{Kind, Problems, quoted},
-    rows::Draft,
+    rows::{Draft, Users},
 };
 
 /// The delimiters that are tried, the commonest first.
@@ -175,6 +175,7 @@ pub(crate) fn read(
     }
     let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let mut drafts = Vec::new();
+    let mut users = Users::default();
     let mut places = PlaceReader::new(&columns.lat.name, &columns.lon.name, table.decimal_comma);
     table.each(problems, |at, fields, problems| {
         let cell = |column: &Option<Column>| {
@@ -197,6 +198,11 @@ pub(crate) fn read(
             class: class(at, &columns.label, fields, problems),
             split: split(at, &columns.split, cell(&columns.split), problems),
             camera: cell(&columns.camera).map(Into::into),
+            user: cell(&columns.user).map(|name| users.of(name)),
+            uncertainty_m: columns
+                .uncertainty
+                .as_ref()
+                .and_then(|column| uncertainty_cell(at, &column.name, cell(&columns.uncertainty), problems)),
         });
     })?;
     places.finish(problems);

@@ -72,6 +72,19 @@ fn a_table_in_every_dialect_is_the_same_data() {
 }
 
 #[test]
+fn people_and_uncertainties() {
+    let dir = photographs();
+    let table = "image_path,lat,lon,observer,coordinateUncertaintyInMeters\n\
+        a.jpg,1.5,1,ann,30\nb.jpg,2,2,,-80\nc.jpg,3,3,ann,\n";
+    let (set, problems) = found(&write(&dir, "t.csv", table));
+    assert_eq!(problems, [(Kind::BadUncertainty, 1)]);
+    let users: Vec<_> = set.rows.iter().map(|row| row.user.as_deref()).collect();
+    assert_eq!(users, [Some("ann"), None, Some("ann")]);
+    assert!(std::ptr::eq(users[0].unwrap(), users[2].unwrap()), "the name is kept once");
+    assert_eq!(set.rows.iter().map(|row| row.uncertainty_m).collect::<Vec<_>>(), [Some(30.0), None, None]);
+}
+
+#[test]
 fn every_defect_is_counted_with_its_line() {
     let dir = photographs();
     let table = "image_path,lat,lon,date,label,split\n\

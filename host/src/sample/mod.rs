@@ -232,7 +232,7 @@ mod tests {
                         season: None,
                         class: None,
                         split: None,
-                        camera: None,
+                        ..data::Row::default()
                     })
                     .collect();
                 spatial_blocks(&rows, CELL_DEGREES).unwrap().into_iter().collect()

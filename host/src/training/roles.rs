@@ -261,7 +261,7 @@ mod tests {
             season: None,
             class: Some(ClassId((i * 7 % 3) as u16)),
             split: Some(if i % 4 == 3 { Split::Val } else { Split::Train }),
-            camera: None,
+            ..Row::default()
         });
         Dataset {
             source: "t.csv".into(),
