@@ -1,15 +1,18 @@
 //! The location branch: pre-training, fine-tuning, and what it is worth at places it has not seen.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use burn::tensor::Device;
 use csp_models::{fusion::sigmoid, labels::ClassId, nn::LocationClassifierConfig, place::LatLon};
 
 use super::{
     TrainError,
     calibrate::Opinion,
+    config::Objective,
     pipeline::{Job, Outputs, Pictures},
     roles::{self, Role, Sample},
     runner::{self, Context},
-    stages::{Finetune, Pretrain, Start, matrix, project},
+    stages::{Finetune, Pretrain, Sightings, Start, matrix, project},
     weights::Weights,
 };
 use crate::features::location_logits;
@@ -44,7 +47,8 @@ impl Job<'_> {
             samples.filter_map(|sample| Some((sample.place?, sample.class?))).collect()
         };
         let (rows, holdout) = (placed(Role::Labelled), placed(Role::Holdout));
-        if rows.is_empty() {
+        let rows = Sightings { rows, users: self.users()? };
+        if rows.rows.is_empty() {
             context.voice.say("no labelled row has a place: the model will know pictures only");
             return Ok(None);
         }
@@ -54,6 +58,29 @@ impl Job<'_> {
         let start = start(pretrained.as_ref(), prototypes.as_deref());
         let weights = self.finetune(context, "finetune", &rows, holdout, start)?;
         Ok(Some(Location { weights, unseen }))
+    }
+
+    /// Who took each labelled row that has a place, numbered by name; empty unless it is asked for.
+    fn users(&self) -> Result<Vec<Option<u32>>, TrainError> {
+        if !self.config.finetune.loss.users {
+            return Ok(Vec::new());
+        }
+        let labelled = self.set.samples.iter().filter(|sample| sample.role == Role::Labelled);
+        let names: Vec<Option<&str>> = labelled
+            .filter(|sample| sample.place.is_some())
+            .map(|sample| self.dataset.rows[sample.row].user.as_deref())
+            .collect();
+        let all: BTreeSet<&str> = names.iter().copied().flatten().collect();
+        if all.is_empty() {
+            return Err(TrainError::Config {
+                field: "finetune.loss.users".into(),
+                problem:
+                    "no labelled row says who took it: give the data a `user` column, or set this to false"
+                        .into(),
+            });
+        }
+        let numbers: BTreeMap<&str, u32> = all.into_iter().zip(0..).collect();
+        Ok(names.into_iter().map(|name| numbers.get(name?).copied()).collect())
     }
 
     /// The mean direction of each class's labelled pictures in the embedding, without those taken at
@@ -73,7 +100,7 @@ impl Job<'_> {
         &self,
         context: &mut Context<'_>,
         name: &'static str,
-        rows: &[(LatLon, ClassId)],
+        rows: &Sightings,
         aside: Vec<(LatLon, ClassId)>,
         start: Start<'_>,
     ) -> Result<Weights, TrainError> {
@@ -98,10 +125,11 @@ impl Job<'_> {
     fn unseen(
         &self,
         context: &mut Context<'_>,
-        rows: &[(LatLon, ClassId)],
+        sightings: &Sightings,
         pretrained: Option<&Pretrained>,
     ) -> Result<Vec<Opinion>, TrainError> {
         let folds = self.config.finetune.folds;
+        let rows = &sightings.rows;
         let parts = roles::folds(rows, folds, self.seed, self.config.holdout.block_deg);
         let mut opinions = Vec::new();
         for (name, part) in FOLDS.into_iter().zip(&parts) {
@@ -111,6 +139,8 @@ impl Job<'_> {
                 rows.into_iter().map(|(_, row)| *row).collect()
             };
             let (aside, learned) = (bare(aside), bare(learned));
+            let users = sightings.users.iter().enumerate().filter(|(i, _)| !part.contains(i));
+            let learned = Sightings { rows: learned, users: users.map(|(_, user)| *user).collect() };
             let prototypes = self.prototypes(pretrained, &aside);
             let start = start(pretrained, prototypes.as_deref());
             let weights = self.finetune(context, name, &learned, aside.clone(), start)?;
@@ -154,10 +184,14 @@ impl Job<'_> {
             Role::Shielded => false,
         };
         let both = |(sample, picture): (&Sample, &Option<usize>)| {
-            Some((sample.place?, &outputs.features[(*picture)?])).filter(|_| seen(sample.role))
+            // the hold-out's labels calibrate and teach nothing
+            let class = sample.class.filter(|_| sample.role == Role::Labelled);
+            let row = ((sample.place?, class), &outputs.features[(*picture)?]);
+            Some(row).filter(|_| seen(sample.role))
         };
         let pairs = self.set.samples.iter().zip(&pictures.of_sample).filter_map(both);
-        let (places, features): (Vec<LatLon>, Vec<&Vec<f32>>) = pairs.unzip();
+        let (rows, features): (Vec<_>, Vec<&Vec<f32>>) = pairs.unzip();
+        let (places, classes): (Vec<LatLon>, Vec<Option<ClassId>>) = rows.into_iter().unzip();
         if places.len() < 2 {
             context.voice.say("fewer than two rows have both picture and place: no pre-training");
             return Ok(None);
@@ -167,12 +201,16 @@ impl Job<'_> {
         let mut stage = Pretrain::new(
             &places,
             matrix(&standard.apply(&features), &device),
+            &classes,
             &self.config.location,
             &self.config.pretrain,
             self.seed,
             &device,
         );
         let weights = runner::run(context, &mut stage)?;
+        if self.config.pretrain.objective == Objective::Mse {
+            return Ok(Some(Pretrained { weights, labelled: Vec::new() }));
+        }
         let samples = self.set.samples.iter().zip(&pictures.of_sample);
         let labelled = samples.filter(|(sample, _)| sample.role == Role::Labelled);
         let rows: Vec<_> = labelled

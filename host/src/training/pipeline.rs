@@ -158,7 +158,7 @@ pub(super) struct Job<'a> {
     pub(super) config: &'a TrainConfig,
     pub(super) seed: u64,
     cache: PathBuf,
-    dataset: &'a Dataset,
+    pub(super) dataset: &'a Dataset,
 }
 
 /// The decoded pictures of the training rows.

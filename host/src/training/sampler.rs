@@ -6,28 +6,48 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::rng;
+use crate::coastline::is_land;
 
-/// How random places are drawn. Only [`Sphere`](Negatives::Sphere) covers the Earth evenly; the two
-/// others repeat what earlier code does, for comparison with it (csp-spec §1.8).
+/// How random places are drawn. Only [`Sphere`](Negatives::Sphere) covers the Earth evenly and only
+/// [`Land`](Negatives::Land) its land; the others repeat what earlier code does, for comparison with
+/// it (csp-spec §1.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Negatives {
     /// Uniform on the sphere.
     #[default]
     Sphere,
-    /// Uniform in the longitude-latitude rectangle: a third of the draws beyond 60°.
+    /// Uniform on the land of the sphere, by half-degree cells.
+    Land,
+    /// The released code's `uniform`: even in the longitude-latitude rectangle, a third of the draws
+    /// beyond 60°.
+    #[serde(alias = "uniform")]
     Rectangle,
     /// The released scripts' `sphericalold`: x and y of a point on the unit sphere taken as
     /// longitude/180 and latitude/90.
+    #[serde(alias = "sphericalold")]
     SphericalOld,
+    /// The released code's `spherical`, a slip: even in the north-east quadrant of the rectangle, and
+    /// nowhere else.
+    #[serde(alias = "spherical")]
+    NorthEast,
 }
 
 impl Negatives {
     /// One random place.
     pub fn draw(self, rng: &mut ChaCha8Rng) -> LatLon {
+        if self == Self::Land {
+            return loop {
+                let place = Self::Sphere.draw(rng);
+                if is_land(place) {
+                    break place;
+                }
+            };
+        }
         let (u, v): (f64, f64) = (rng.random(), rng.random());
         let (lat, lon) = match self {
-            Self::Sphere => ((2.0 * v - 1.0).asin().to_degrees(), 360.0 * u - 180.0),
+            Self::Sphere | Self::Land => ((2.0 * v - 1.0).asin().to_degrees(), 360.0 * u - 180.0),
+            Self::NorthEast => (90.0 * v, 180.0 * u),
             Self::Rectangle => (180.0 * v - 90.0, 360.0 * u - 180.0),
             Self::SphericalOld => {
                 let (z, theta) = (2.0 * v - 1.0, 2.0 * std::f64::consts::PI * u);
@@ -99,6 +119,24 @@ mod tests {
         let (polar, north_east) = shares(Negatives::Sphere);
         assert!((polar - 0.13397).abs() < 0.004, "{polar}");
         assert!((north_east - 0.25).abs() < 0.005, "{north_east}");
+    }
+
+    #[test]
+    fn land_is_covered_evenly_and_the_sea_not_at_all() {
+        let mut rng = rng::stream(7, "test", 0);
+        let places: Vec<LatLon> = (0..50_000).map(|_| Negatives::Land.draw(&mut rng)).collect();
+        assert!(places.iter().all(|&place| is_land(place)));
+        let share = |negatives: Negatives, rng: &mut ChaCha8Rng| {
+            let drawn = (0..50_000).map(|_| negatives.draw(rng)).filter(|&place| is_land(place));
+            let north = |places: &[LatLon]| places.iter().filter(|p| p.lat() > 0.0).count() as f64;
+            let drawn: Vec<LatLon> = drawn.collect();
+            north(&drawn) / drawn.len() as f64
+        };
+        // the same share of the land is north of the equator, whichever way it is found
+        let (land, sphere) = (share(Negatives::Land, &mut rng), share(Negatives::Sphere, &mut rng));
+        assert!((land - sphere).abs() < 0.02, "{land} {sphere}");
+        let (_, north_east) = shares(Negatives::NorthEast);
+        assert!(north_east > 0.999, "{north_east}");
     }
 
     #[test]

@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, not_negative, positive};
-use crate::training::{losses::presence::PresenceConfig, sampler::Negatives};
+use super::{Check, not_negative, positive, share};
+use crate::training::{
+    losses::presence::{PresenceConfig, PresenceKind},
+    sampler::Negatives,
+};
 
 /// Section `[finetune]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,9 +58,17 @@ impl Default for FinetuneConfig {
 
 impl FinetuneConfig {
     pub(super) fn checks(&self) -> Vec<Check> {
+        let loss = &self.loss;
         let folds = self.folds == 0 || (2..=5).contains(&self.folds);
         vec![
-            ("finetune.loss.background_weight", not_negative(self.loss.background_weight), "0 or more"),
+            ("finetune.loss.positive_weight", not_negative(loss.positive_weight), "0 or more"),
+            ("finetune.loss.background_weight", not_negative(loss.background_weight), "0 or more"),
+            ("finetune.loss.eps", share(loss.eps), "0 or more and below 1"),
+            (
+                "finetune.loss.users",
+                !loss.users || loss.kind == PresenceKind::Full,
+                "false with another finetune.loss.kind than full",
+            ),
             ("finetune.epochs", not_negative(self.epochs), "0 or more"),
             ("finetune.max_steps", self.max_steps >= self.min_steps, "at least finetune.min_steps"),
             ("finetune.batch", (1..=65_536).contains(&self.batch), "1 to 65536"),

@@ -86,6 +86,11 @@ impl TrainConfig {
         if let Some((field, _, need)) = sections.into_iter().flatten().find(|(_, fits, _)| !fits) {
             return fail(field, format!("it must be {need}"));
         }
+        if pretrain.enabled && pretrain.objective == Objective::Mse && finetune.prototypes {
+            let problem =
+                "it must be false: pretrain.objective = \"mse\" does not bring pictures into the embedding";
+            return fail("finetune.prototypes", problem.into());
+        }
         if let Err(error) = location.encoder.validate() {
             return fail("location", error.to_string());
         }
@@ -142,6 +147,18 @@ mod tests {
             ("[backbone]\nepochs = 0", "backbone.weights"),
             ("[backbone]\nkind = \"vit\"", "vit"),
             ("[pretrain.mc]\ntau_batch = 0.0", "tau_batch"),
+            ("[pretrain.mc]\naverage = true", "pretrain.mc.symmetric = true"),
+            ("[pretrain]\nqueue = 64", "pretrain.mc.symmetric = true"),
+            ("[pretrain]\nobjective = \"mse\"", "finetune.prototypes"),
+            ("[pretrain.nce]\nweight_batch = -1.0", "pretrain.nce.weight_batch"),
+            (
+                "[pretrain]\nobjective = \"nce\"\n[pretrain.nce]\nweight_batch = 0.0\nweight_random = 0.0\n\
+                 weight_dropout = 0.0",
+                "every weight of it is 0",
+            ),
+            ("[pretrain]\nlearned_temperatures = true\n[pretrain.mc]\ntau_random = 0.001", "0.01"),
+            ("[finetune.loss]\nkind = \"slds\"\nusers = true", "finetune.loss.kind"),
+            ("[pretrain]\nnegatives = \"ocean\"", "ocean"),
             (
                 "[location.encoder]\nkind = \"space2vec-grid\"\nfrequencies = 0\nr_min = 1\nr_max = 2",
                 "frequencies",

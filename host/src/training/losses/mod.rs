@@ -2,10 +2,12 @@
 //! §1.10) and numerically safer where the value does not change. Each file holds its golden values.
 
 pub mod mc;
+pub mod mse;
 pub mod nce;
 pub mod presence;
+pub mod temperature;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Device, Tensor};
 
 /// What one step of pre-training compares: embeddings of the same `B` rows, not yet normalised.
 #[derive(Clone, Debug)]
@@ -19,6 +21,19 @@ pub struct Views {
     /// Embeddings of random places, `[C·B, d]`, row `c·B + i` for the `c`-th of row `i`; `None`
     /// without the random-location term.
     pub random: Option<Tensor<2>>,
+    /// Location embeddings of earlier steps, `[K, d]`, already of length 1 and without gradient.
+    pub queue: Option<Tensor<2>>,
+    /// Pairs that are not held against each other though they are not one row.
+    pub exempt: Exempt,
+}
+
+/// Pairs that are no negatives: of one class, or the same row seen earlier.
+#[derive(Clone, Debug, Default)]
+pub struct Exempt {
+    /// Among the batch, `[B, B]`, symmetric, false on the diagonal.
+    pub batch: Option<Tensor<2, Bool>>,
+    /// Batch rows against the queue, `[B, K]`.
+    pub queue: Option<Tensor<2, Bool>>,
 }
 
 impl Views {
@@ -30,6 +45,7 @@ impl Views {
             second: self.second.map(unit_rows),
             image: unit_rows(self.image),
             random: self.random.map(unit_rows),
+            ..self
         }
     }
 }
@@ -57,11 +73,26 @@ fn with_random(image: &Tensor<2>, random: Tensor<2>) -> Tensor<2> {
     each.reshape([draws, batch]).transpose()
 }
 
-/// The diagonal of a square matrix, `[B, B]` → `[B, 1]`.
-fn diagonal(square: Tensor<2>) -> Tensor<2> {
-    let [rows, _] = square.dims();
-    let at = Tensor::<1, burn::tensor::Int>::arange(0..rows as i64, &square.device());
-    square.gather(1, at.unsqueeze_dim(1))
+/// The diagonal of a matrix with at least as many columns as rows, `[B, B + …]` → `[B, 1]`.
+fn diagonal(matrix: Tensor<2>) -> Tensor<2> {
+    let [rows, _] = matrix.dims();
+    let at = Tensor::<1, burn::tensor::Int>::arange(0..rows as i64, &matrix.device());
+    matrix.gather(1, at.unsqueeze_dim(1))
+}
+
+/// Terms times their weights, summed; a weight of 1 costs nothing. 0 without a term.
+fn weighted(terms: Vec<(Tensor<1>, f64)>, device: &Device) -> Tensor<1> {
+    let terms = terms.into_iter().map(|(term, weight)| if weight == 1.0 { term } else { term * weight });
+    terms.reduce(|sum, term| sum + term).unwrap_or_else(|| Tensor::zeros([1], device))
+}
+
+/// Logits with the exempt pairs out of every softmax.
+fn without(logits: Tensor<2>, exempt: Option<&Tensor<2, Bool>>) -> Tensor<2> {
+    match exempt {
+        // finite, so that no row can turn to NaN
+        Some(exempt) => logits.mask_fill(exempt.clone(), -1e30),
+        None => logits,
+    }
 }
 
 /// `log(1 + exp(x))` without overflow.
@@ -74,7 +105,9 @@ pub(crate) mod golden {
     //! Matrices of csp-spec §7.3: entry (i, j) = f(o + i·c + j). Made independently in numpy (f64).
     use burn::tensor::{Device, Tensor, TensorData};
 
-    use super::Views;
+    use burn::tensor::Bool;
+
+    use super::{Exempt, Views, unit_rows};
 
     pub fn matrix(rows: usize, cols: usize, offset: f64, f: fn(f64) -> f64) -> Tensor<2> {
         let values: Vec<f32> = (0..rows * cols).map(|at| f(offset + at as f64) as f32).collect();
@@ -88,6 +121,26 @@ pub(crate) mod golden {
             second: Some(matrix(3, 4, 1.0, f64::cos)),
             image: matrix(3, 4, 2.5, f64::sin),
             random: Some(matrix(6, 4, 40.0, f64::sin)),
+            queue: None,
+            exempt: Exempt::default(),
+        }
+    }
+
+    /// With a queue of five and the exemptions of `tools/losses_referee.py`: rows 0 and 2 are of one
+    /// class, as is queue entry 1; entry 3 is row 1 seen earlier.
+    pub fn views_with_queue() -> Views {
+        let flags = |rows: &[&[u8]]| -> Tensor<2, Bool> {
+            let flat: Vec<bool> = rows.concat().into_iter().map(|flag| flag != 0).collect();
+            let data = TensorData::new(flat, [rows.len(), rows[0].len()]);
+            Tensor::from_data(data, &Device::flex())
+        };
+        Views {
+            queue: Some(unit_rows(matrix(5, 4, 60.0, f64::sin))),
+            exempt: Exempt {
+                batch: Some(flags(&[&[0, 0, 1], &[0, 0, 0], &[1, 0, 0]])),
+                queue: Some(flags(&[&[0, 1, 0, 0, 0], &[0, 0, 0, 1, 0], &[0, 1, 0, 0, 0]])),
+            },
+            ..views()
         }
     }
 

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use burn::{
+    module::{Module, Param},
+    nn::LinearConfig,
     optim::GradientsParams,
     tensor::{Device, Int, Tensor, TensorData},
 };
@@ -13,6 +15,7 @@ use csp_models::{
     nn::{LocationClassifier, LocationClassifierConfig},
     place::LatLon,
 };
+use rand::RngExt;
 
 use super::{dropout::Dropout, indices, steps_for, warmup};
 use crate::{
@@ -21,6 +24,7 @@ use crate::{
         TrainError,
         config::{FinetuneConfig, LocationConfig},
         init,
+        losses::presence::{Observed, PresenceKind, UserViews},
         optim::{AdamW, AdamWConfig, cosine},
         rng,
         runner::{Done, Stage},
@@ -34,10 +38,18 @@ const LOOK_EVERY: u64 = 20;
 /// How far apart the first scores of the classes are when they begin as prototypes.
 const PROTOTYPE_TEMPERATURE: f64 = 0.2;
 
+/// What is trained.
+#[derive(Module, Debug)]
+struct Trained {
+    location: LocationClassifier,
+    /// A vector for each photographer, `[users, embedding]`; only needed here.
+    users: Option<Param<Tensor<2>>>,
+}
+
 /// State of the stage.
 pub(crate) struct Finetune {
     name: &'static str,
-    network: LocationClassifier,
+    trained: Trained,
     optimizer: AdamW,
     batches: Batches,
     steps: u64,
@@ -47,6 +59,10 @@ pub(crate) struct Finetune {
     pretrained: bool,
     positions: Tensor<2>,
     classes: Tensor<1, Int>,
+    /// Class of each row, on the host, and how many there are.
+    seen: (Vec<ClassId>, usize),
+    /// `[rows]`, -1 where it is not known; only with photographers' vectors.
+    users: Option<Tensor<1, Int>>,
     /// Rows that are only watched.
     aside: Vec<(LatLon, ClassId)>,
     device: Device,
@@ -62,15 +78,24 @@ pub(crate) struct Start<'a> {
     pub prototypes: Option<&'a [Vec<f32>]>,
 }
 
+/// Rows to learn from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sightings {
+    /// What was seen where.
+    pub rows: Vec<(LatLon, ClassId)>,
+    /// By whom, row by row, a number from 0; empty where nobody asks.
+    pub users: Vec<Option<u32>>,
+}
+
 impl Finetune {
-    /// Learns from `rows` under the name of `name`, and watches `aside`.
+    /// Learns from `sightings` under the name of `name`, and watches `aside`.
     ///
     /// # Errors
     /// `start` is of another network.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         name: &'static str,
-        rows: &[(LatLon, ClassId)],
+        sightings: &Sightings,
         aside: Vec<(LatLon, ClassId)>,
         classes: usize,
         start: Start<'_>,
@@ -85,7 +110,7 @@ impl Finetune {
         if let Some(weights) = start.pretrained {
             network.encoder = weights.apply("pair.encoder", network.encoder)?;
         }
-        let (places, seen): (Vec<LatLon>, Vec<ClassId>) = rows.iter().copied().unzip();
+        let (places, seen): (Vec<LatLon>, Vec<ClassId>) = sightings.rows.iter().copied().unzip();
         let positions = position_features(&location.encoder, &places, &device);
         if let Some(prototypes) = start.prototypes {
             // an embedding of usual length in a class's direction scores 1/PROTOTYPE_TEMPERATURE
@@ -102,11 +127,21 @@ impl Finetune {
             }
             network.classes = matrix.apply("classes", network.classes)?;
         }
-        let batches = Batches::new(seed, "finetune/batch", rows.len(), config.batch);
+        let ids = || sightings.users.iter().map(|user| user.map_or(-1, |user| user as i32));
+        let users = config.loss.users.then(|| indices(ids(), &device));
+        let count = ids().max().map_or(1, |last| last.max(0) as usize + 1);
+        let vectors = || {
+            // as the class matrix begins
+            let shape = LinearConfig::new(location.embedding, count).with_bias(false).init(&device);
+            let matrix = init::randomise(shape, seed, "finetune/users").weight.val().inner();
+            Param::from_tensor(Tensor::from_inner(matrix.transpose()))
+        };
+        let trained = Trained { location: network, users: users.as_ref().map(|_| vectors()) };
+        let batches = Batches::new(seed, "finetune/batch", places.len(), config.batch);
         let steps = steps_for(config.epochs, batches.steps_per_epoch(), config.min_steps, config.max_steps);
         Ok(Self {
             name,
-            network,
+            trained,
             optimizer: AdamW::new(AdamWConfig {
                 weight_decay: config.weight_decay,
                 ..AdamWConfig::default()
@@ -119,8 +154,38 @@ impl Finetune {
             pretrained: start.pretrained.is_some(),
             positions,
             classes: indices(seen.iter().map(|class| i32::from(class.0)), &device),
+            seen: (seen, classes),
+            users,
             aside,
             device,
+        })
+    }
+
+    /// For each row of the step a random class that is not the one seen.
+    fn others(&mut self, step: u64) -> Tensor<1, Int> {
+        let (seen, classes) = (&self.seen.0, self.seen.1 as u32);
+        let mut rng = rng::stream(self.seed, "finetune/others", step);
+        let mut other = |class: ClassId| {
+            let shift = if classes > 1 { rng.random_range(1..classes) } else { 0 };
+            ((u32::from(class.0) + shift) % classes) as i32
+        };
+        indices(self.batches.at(step).iter().map(|&row| other(seen[row as usize])), &self.device)
+    }
+
+    /// The photographers of the rows `[B]` against the embeddings `[B, d]`, or `[2B, d]` with random
+    /// places after.
+    fn of_users(&self, rows: Tensor<1, Int>, embedding: Tensor<2>) -> Option<UserViews> {
+        let (vectors, users) = (self.trained.users.as_ref()?, self.users.as_ref()?);
+        let batch = rows.dims()[0];
+        let users = users.clone().select(0, rows);
+        let known: Tensor<1> = users.clone().greater_equal_elem(0).float();
+        let vectors = vectors.val().select(0, users.clamp_min(0));
+        let along = |from| (vectors.clone() * embedding.clone().narrow(0, from, batch)).sum_dim(1);
+        Some(UserViews {
+            here: along(0),
+            elsewhere: (embedding.dims()[0] > batch).then(|| along(batch)),
+            classes: self.trained.location.classes.forward(vectors.clone()),
+            known: known.unsqueeze_dim(1),
         })
     }
 
@@ -128,7 +193,7 @@ impl Finetune {
     fn aside_loss(&self) -> f64 {
         let places: Vec<LatLon> = self.aside.iter().map(|(place, _)| *place).collect();
         let device = self.device.clone().inner();
-        let logits = location_logits(&self.network, &self.location.encoder, &places, &device);
+        let logits = location_logits(&self.trained.location, &self.location.encoder, &places, &device);
         let loss = |(logits, (_, class)): (&Vec<f32>, &(LatLon, ClassId))| {
             let presence: Vec<f64> = logits.iter().map(|&z| sigmoid(f64::from(z)).max(1e-9)).collect();
             (presence.iter().sum::<f64>() / presence[class.index()]).ln()
@@ -148,27 +213,35 @@ impl Stage for Finetune {
         self.batches.steps_per_epoch()
     }
     fn step(&mut self, step: u64) -> Result<Done, TrainError> {
+        let config = self.config.loss;
         let rows = indices(self.batches.at(step).iter().map(|&i| i as i32), &self.device);
         let batch = self.batches.size();
         let mut parts = vec![self.positions.clone().select(0, rows.clone())];
-        if self.config.loss.background_weight != 0.0 {
+        let elsewhere = matches!(config.kind, PresenceKind::Full | PresenceKind::Ssdl);
+        if elsewhere && config.background_weight != 0.0 {
             let mut rng = rng::stream(self.seed, "finetune/random", step);
             let places: Vec<LatLon> = (0..batch).map(|_| self.config.negatives.draw(&mut rng)).collect();
             parts.push(position_features(&self.location.encoder, &places, &self.device));
         }
         let with_background = parts.len() == 2;
         let mut dropout = Dropout::new(self.location.dropout, self.seed, "finetune/dropout", step);
-        let embedding =
-            self.network.encoder.forward_dropping(Tensor::cat(parts, 0), &mut |x| dropout.apply(x));
-        let logits = self.network.classes.forward(embedding);
+        let network = &self.trained.location;
+        let embedding = network.encoder.forward_dropping(Tensor::cat(parts, 0), &mut |x| dropout.apply(x));
+        let logits = network.classes.forward(embedding.clone());
         let background = with_background.then(|| logits.clone().narrow(0, batch, batch));
-        let classes = self.classes.clone().select(0, rows);
-        let loss = self.config.loss.loss(logits.narrow(0, 0, batch), background, classes);
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.network);
+        let observed = Observed {
+            logits: logits.narrow(0, 0, batch),
+            background,
+            classes: self.classes.clone().select(0, rows.clone()),
+            others: (config.kind == PresenceKind::Slds).then(|| self.others(step)),
+            users: self.of_users(rows, embedding),
+        };
+        let loss = config.loss(observed);
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.trained);
         let lr = cosine(self.config.lr, step, self.steps, warmup(self.steps));
         let encoder = if self.pretrained { self.config.encoder_lr } else { 1.0 };
-        let scale = |path: &str| if path.starts_with("encoder") { encoder } else { 1.0 };
-        self.network = self.optimizer.step(self.network.clone(), gradients, lr, scale);
+        let scale = |path: &str| if path.starts_with("location.encoder") { encoder } else { 1.0 };
+        self.trained = self.optimizer.step(self.trained.clone(), gradients, lr, scale);
         Ok(Done { loss, lr, samples: batch })
     }
     fn evaluate(&mut self, step: u64) -> BTreeMap<String, f64> {
@@ -180,13 +253,17 @@ impl Stage for Finetune {
     fn optimizer(&mut self) -> &mut AdamW {
         &mut self.optimizer
     }
+    fn save(&mut self, into: &mut Weights) {
+        *into = Weights::of("trained", &self.trained);
+        self.optimizer.save("adam", into);
+    }
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
-        self.network = from.apply("location", self.network.clone())?;
+        self.trained = from.apply("trained", self.trained.clone())?;
         self.optimizer.load("adam", from, step, &self.device.clone().inner());
         Ok(())
     }
     fn result(&mut self) -> Weights {
-        Weights::of("location", &self.network)
+        Weights::of("location", &self.trained.location)
     }
 }
 

@@ -5,9 +5,10 @@ mod dropout;
 mod finetune;
 mod pretrain;
 mod probe;
+mod queue;
 
 pub(crate) use backbone::Backbone;
-pub(crate) use finetune::{Finetune, Start, matrix};
+pub(crate) use finetune::{Finetune, Sightings, Start, matrix};
 pub(crate) use pretrain::{Pretrain, project};
 pub(crate) use probe::Probe;
 

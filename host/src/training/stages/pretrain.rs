@@ -1,22 +1,27 @@
 //! Stage `pretrain`: contrastive learning between place and picture, on all training rows that have
-//! both; labels play no part.
+//! both. Labels play no part, unless `mask_same_class` grants it the granted ones.
 
 use burn::{
-    module::Module,
+    module::{Module, Param},
     nn::{Linear, LinearConfig},
     optim::GradientsParams,
-    tensor::{Device, Tensor},
+    tensor::{Device, Int, Tensor},
 };
-use csp_models::{nn::FeedForward, place::LatLon};
+use csp_models::{labels::ClassId, nn::FeedForward, place::LatLon};
 
-use super::{dropout::Dropout, indices, steps_for, warmup};
+use super::{dropout::Dropout, indices, queue::Queue, steps_for, warmup};
 use crate::{
     features::position_features,
     training::{
         TrainError,
         config::{LocationConfig, Objective, PretrainConfig},
         init,
-        losses::{Views, unit_rows},
+        losses::{
+            Exempt, Views,
+            mse::mse,
+            temperature::{self, Temperatures},
+            unit_rows,
+        },
         optim::{AdamW, AdamWConfig, cosine},
         rng,
         runner::{Done, Stage},
@@ -25,12 +30,14 @@ use crate::{
     },
 };
 
-/// What is trained: the location encoder and the projection W of the image feature, which is only
-/// needed here.
+/// What is trained. All but the encoder is only needed here.
 #[derive(Module, Debug)]
 struct Pair {
     encoder: FeedForward,
+    /// W: image feature → embedding; with the regression embedding → image feature.
     projection: Linear,
+    /// log 1/τ of the terms, where they are learned.
+    log_scales: Option<Param<Tensor<1>>>,
 }
 
 /// State of the stage.
@@ -42,18 +49,33 @@ pub(crate) struct Pretrain {
     config: PretrainConfig,
     location: LocationConfig,
     seed: u64,
-    /// `[rows, position features]`, on the device like the next.
+    /// `[rows, position features]`, on the device like the next two.
     positions: Tensor<2>,
     /// `[rows, image features]`
     images: Tensor<2>,
+    /// `[rows]`, -1 where it is not known; only to mask rows of one class.
+    classes: Option<Tensor<1, Int>>,
+    queue: Queue,
     device: Device,
 }
 
+/// The rows of a step.
+struct Batch {
+    rows: Tensor<1, Int>,
+    images: Tensor<2>,
+    /// True places, the same again if there is a dropout term, then random ones.
+    positions: Tensor<2>,
+    with_second: bool,
+    draws: usize,
+}
+
 impl Pretrain {
-    /// Pairs `places` with `images` `[places, features]`, both row by row.
+    /// Pairs `places` with `images` `[places, features]`, both row by row, of which `classes` are the
+    /// granted labels.
     pub fn new(
         places: &[LatLon],
         images: Tensor<2>,
+        classes: &[Option<ClassId>],
         location: &LocationConfig,
         config: &PretrainConfig,
         seed: u64,
@@ -61,12 +83,18 @@ impl Pretrain {
     ) -> Self {
         let device = device.clone().autodiff();
         let [_, features] = images.dims();
+        let (from, to) = match config.objective {
+            Objective::Mse => (location.embedding, features),
+            _ => (features, location.embedding),
+        };
         let pair = Pair {
             encoder: location.network().init(&device),
-            projection: LinearConfig::new(features, location.embedding).init(&device),
+            projection: LinearConfig::new(from, to).init(&device),
+            log_scales: config.learned_temperatures.then(|| temperature::parameter(config.taus(), &device)),
         };
         let batches = Batches::new(seed, "pretrain/batch", places.len(), config.batch);
         let steps = steps_for(config.epochs, batches.steps_per_epoch(), config.min_steps, config.max_steps);
+        let ids = || classes.iter().map(|class| class.map_or(-1, |class| i32::from(class.0)));
         Self {
             pair: init::randomise(pair, seed, "pretrain/init"),
             optimizer: AdamW::new(AdamWConfig {
@@ -80,37 +108,96 @@ impl Pretrain {
             seed,
             positions: position_features(&location.encoder, places, &device),
             images: Tensor::from_inner(images),
+            classes: config.mask_same_class.then(|| indices(ids(), &device)),
+            queue: Queue::new(config.queue),
             device,
         }
     }
 
-    fn views(&mut self, step: u64) -> Views {
-        let (second, random) = match self.config.objective {
-            Objective::Mc => (self.config.mc.weight_dropout, self.config.mc.weight_random),
-            Objective::Nce => (self.config.nce.weight_dropout, self.config.nce.weight_random),
-        };
+    fn batch(&mut self, step: u64) -> Batch {
+        let [_, random, second] = self.config.weights();
         let rows = indices(self.batches.at(step).iter().map(|&i| i as i32), &self.device);
-        let batch = self.batches.size();
         let positions = self.positions.clone().select(0, rows.clone());
-        // true places, the same again and random ones go through the encoder as one batch
         let mut parts = vec![positions.clone()];
         if second != 0.0 {
             parts.push(positions);
         }
-        let draws = batch * self.config.negatives_per_row;
-        if random != 0.0 {
+        let draws = if random != 0.0 { self.batches.size() * self.config.negatives_per_row } else { 0 };
+        if draws > 0 {
             let mut rng = rng::stream(self.seed, "pretrain/random", step);
             let places: Vec<LatLon> = (0..draws).map(|_| self.config.negatives.draw(&mut rng)).collect();
             parts.push(position_features(&self.location.encoder, &places, &self.device));
         }
+        Batch {
+            images: self.images.clone().select(0, rows.clone()),
+            rows,
+            positions: Tensor::cat(parts, 0),
+            with_second: second != 0.0,
+            draws,
+        }
+    }
+
+    /// All places of a step go through the encoder as one batch.
+    fn embed(&self, positions: Tensor<2>, step: u64) -> Tensor<2> {
         let mut dropout = Dropout::new(self.location.dropout, self.seed, "pretrain/dropout", step);
-        let all = self.pair.encoder.forward_dropping(Tensor::cat(parts, 0), &mut |x| dropout.apply(x));
-        let after = if second != 0.0 { 2 * batch } else { batch };
+        self.pair.encoder.forward_dropping(positions, &mut |x| dropout.apply(x))
+    }
+
+    /// The contrastive loss `[1]`; the queue takes what the step saw.
+    fn contrast(&mut self, batch: Batch, step: u64) -> Tensor<1> {
+        let views = self.views(batch, step);
+        let now = unit_rows(views.location.clone().inner());
+        let tau = match &self.pair.log_scales {
+            Some(log_scales) => Temperatures::learned(&log_scales.val()),
+            None => Temperatures::fixed(self.config.taus()),
+        };
+        let loss = match self.config.objective {
+            Objective::Nce => self.config.nce.loss_at(views, &tau),
+            Objective::Mc | Objective::Mse => self.config.mc.loss_at(views, &tau),
+        };
+        self.queue.push(now, self.batches.at(step));
+        loss
+    }
+
+    fn views(&self, batch: Batch, step: u64) -> Views {
+        let rows = self.batches.size();
+        let all = self.embed(batch.positions, step);
+        let after = if batch.with_second { 2 * rows } else { rows };
         Views {
-            location: all.clone().narrow(0, 0, batch),
-            second: (second != 0.0).then(|| all.clone().narrow(0, batch, batch)),
-            random: (random != 0.0).then(|| all.narrow(0, after, draws)),
-            image: self.pair.projection.forward(self.images.clone().select(0, rows)),
+            location: all.clone().narrow(0, 0, rows),
+            second: batch.with_second.then(|| all.clone().narrow(0, rows, rows)),
+            random: (batch.draws > 0).then(|| all.narrow(0, after, batch.draws)),
+            image: self.pair.projection.forward(batch.images),
+            queue: self.queue.embeddings().map(Tensor::from_inner),
+            exempt: self.exempt(batch.rows),
+        }
+    }
+
+    /// Pairs of one granted class, and the batch's rows where the queue has them.
+    fn exempt(&self, rows: Tensor<1, Int>) -> Exempt {
+        let of = |rows: Tensor<1, Int>| self.classes.clone().map(|classes| classes.select(0, rows));
+        let equal = |left: Tensor<1, Int>, right: Tensor<1, Int>| {
+            let shape = [left.dims()[0], right.dims()[0]];
+            let left: Tensor<2, Int> = left.unsqueeze_dim(1);
+            left.expand(shape).equal(right.unsqueeze_dim::<2>(0).expand(shape))
+        };
+        let same_class = |left: Tensor<1, Int>, right: Tensor<1, Int>| {
+            let (left, right) = (of(left)?, of(right)?);
+            let shape = [left.dims()[0], right.dims()[0]];
+            let known: Tensor<2, Int> = left.clone().unsqueeze_dim(1);
+            Some(equal(left, right) & known.greater_equal_elem(0).expand(shape))
+        };
+        let batch = self.batches.size();
+        let others = || Tensor::diag_mask([batch, batch], 0, &self.device);
+        Exempt {
+            batch: same_class(rows.clone(), rows.clone()).map(|same| same & others()),
+            queue: self.queue.rows(&self.device).map(|queued| {
+                let seen = equal(rows.clone(), queued.clone());
+                match same_class(rows, queued) {
+                    Some(same) => seen | same,
+                    None => seen,
+                }
+            }),
         }
     }
 }
@@ -141,23 +228,32 @@ impl Stage for Pretrain {
         self.batches.steps_per_epoch()
     }
     fn step(&mut self, step: u64) -> Result<Done, TrainError> {
-        let views = self.views(step);
-        let loss = match self.config.objective {
-            Objective::Mc => self.config.mc.loss(views),
-            Objective::Nce => self.config.nce.loss(views),
+        let batch = self.batch(step);
+        let loss = if self.config.objective == Objective::Mse {
+            let images = batch.images.clone();
+            mse(self.pair.projection.forward(self.embed(batch.positions, step)), images)
+        } else {
+            self.contrast(batch, step)
         };
         let gradients = GradientsParams::from_grads(loss.backward(), &self.pair);
         let lr = cosine(self.config.lr, step, self.steps, warmup(self.steps));
         self.pair = self.optimizer.step(self.pair.clone(), gradients, lr, |_| 1.0);
+        self.pair.log_scales = self.pair.log_scales.take().map(temperature::clamped);
         Ok(Done { loss, lr, samples: self.batches.size() })
     }
     fn optimizer(&mut self) -> &mut AdamW {
         &mut self.optimizer
     }
+    fn save(&mut self, into: &mut Weights) {
+        *into = self.result();
+        self.optimizer.save("adam", into);
+        self.queue.save(into);
+    }
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
+        let device = self.device.clone().inner();
         self.pair = from.apply("pair", self.pair.clone())?;
-        self.optimizer.load("adam", from, step, &self.device.clone().inner());
-        Ok(())
+        self.optimizer.load("adam", from, step, &device);
+        self.queue.load(from, step, &mut self.batches, self.location.embedding, &device)
     }
     fn result(&mut self) -> Weights {
         Weights::of("pair", &self.pair)
