@@ -19,6 +19,7 @@ pub mod eval;
 pub mod export;
 pub mod logs;
 pub mod model;
+pub mod runs;
 pub mod sweep;
 pub mod train;
 
@@ -54,6 +55,7 @@ enum Verb {
     Train(train::TrainArgs),
     Eval(eval::EvalArgs),
     Sweep(sweep::SweepArgs),
+    Runs(runs::RunsArgs),
     Export(export::ExportArgs),
     Model(model::ModelArgs),
     Logs(logs::LogsArgs),
@@ -88,6 +90,7 @@ impl Cli {
             Verb::Train(args) => train::run(&args, &context),
             Verb::Eval(args) => eval::run(&args, &context),
             Verb::Sweep(args) => sweep::run(&args, &context),
+            Verb::Runs(args) => runs::run(&args, &context),
             Verb::Export(args) => export::run(&args, &context),
             Verb::Model(args) => model::run(&args, &context),
             Verb::Logs(args) => logs::run(&args, &context),

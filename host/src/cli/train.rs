@@ -57,7 +57,7 @@ pub struct TrainArgs {
     /// Take the backbone of a finished run that trained the same one.
     #[arg(long, value_name = "RUN")]
     backbone_of: Option<PathBuf>,
-    /// Print every setting with its default, as TOML, and stop.
+    /// Print every setting with its default and what it does, as TOML, and stop.
     #[arg(long, exclusive = true)]
     print_config: bool,
     /// A JSON summary on stdout at the end.
@@ -72,7 +72,7 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs, context: &Context) -> Result<()> {
     let config = args.config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::read)?;
     if args.print_config {
-        out!("{}", toml::to_string_pretty(&config)?);
+        out!("{}", config.explained()?);
         return Ok(());
     }
     let (Some(source), Some(out)) = (&args.source, &args.out) else {

@@ -10,6 +10,7 @@
 //! | `runner` | runs a stage: checkpoints, metrics, progress, interruption, loss watch |
 //! | `weights`, `optim`, `init`, [`mod@rng`] | tensors by name, AdamW, first weights, streams of random numbers |
 //! | [`run_dir`] | the run on disk |
+//! | [`runs`] | runs listed and compared |
 //! | [`calibrate`] | the fusion's parameters |
 //! | [`model`] | the result |
 //!
@@ -29,6 +30,7 @@ pub(crate) mod rng;
 pub mod roles;
 pub mod run_dir;
 mod runner;
+pub mod runs;
 pub mod sampler;
 mod stages;
 pub mod weights;

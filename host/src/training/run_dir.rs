@@ -15,6 +15,7 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use csp_models::bundle::write_atomically;
@@ -46,6 +47,12 @@ pub struct RunInfo {
     pub label_fraction: f64,
     /// The device.
     pub device: String,
+    /// What beside the settings could change the numbers: burn, platform, threads.
+    #[serde(default)]
+    pub made_with: BTreeMap<String, String>,
+    /// When it began, seconds since 1970 UTC; 0 where nobody wrote it down.
+    #[serde(default)]
+    pub began_s: u64,
     /// Every setting.
     pub config: TrainConfig,
     /// Stages done, with what they report.
@@ -62,6 +69,17 @@ pub struct StageInfo {
     /// Whatever else is worth knowing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, serde_json::Value>,
+}
+
+/// Version of the tensor library; a unit test holds it to Cargo.toml.
+const BURN: &str = "0.22.1";
+
+fn made_with() -> BTreeMap<String, String> {
+    let platform = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+    let threads = rayon::current_num_threads().to_string();
+    [("burn", BURN.to_string()), ("platform", platform), ("threads", threads)]
+        .map(|(name, value)| (name.to_string(), value))
+        .into()
 }
 
 impl RunInfo {
@@ -81,6 +99,8 @@ impl RunInfo {
             seed,
             label_fraction,
             device,
+            made_with: made_with(),
+            began_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             config,
             stages: BTreeMap::new(),
         }
@@ -384,6 +404,12 @@ mod tests {
         assert!(matches!(RunDir::open(dir.path()), Err(TrainError::NotARun { .. })));
         fs::write(root.join("run.json"), "{").unwrap();
         assert!(matches!(RunDir::open(&root), Err(TrainError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn the_version_of_burn_is_the_one_in_use() {
+        let cargo = include_str!("../../../Cargo.toml");
+        assert!(cargo.contains(&format!("\nburn = {{ version = \"={BURN}\"")));
     }
 
     #[test]

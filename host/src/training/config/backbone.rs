@@ -9,7 +9,7 @@ use super::{Check, not_negative, positive, share};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackboneConfig {
-    /// `small-cnn` or `mobilenet-v2`.
+    /// Which network.
     pub kind: Architecture,
     /// Channels of the small CNN's first stage (24), or MobileNetV2's width multiplier (1.0).
     pub width: Option<f64>,

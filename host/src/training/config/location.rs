@@ -21,7 +21,7 @@ pub struct LocationConfig {
     pub hidden_layers: usize,
     /// Width of the embedding.
     pub embedding: usize,
-    /// `relu`, `leaky-relu` (0.2) or `gelu`.
+    /// Non-linearity of every layer.
     pub activation: ActivationName,
     /// Share of activations dropped in training, rounded to 1/256.
     pub dropout: f64,
@@ -30,10 +30,12 @@ pub struct LocationConfig {
 /// [`Activation`] as it stands in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
 pub enum ActivationName {
+    /// Zero below zero.
     Relu,
+    /// Slope 0.2 below zero.
     LeakyRelu,
+    /// By the error function.
     Gelu,
 }
 

@@ -3,6 +3,7 @@
 
 mod backbone;
 mod checkpoint;
+mod explain;
 mod finetune;
 mod image;
 mod input;
