@@ -1,5 +1,6 @@
 //! `csp-tools`: what developers run.
 
+mod bench;
 mod dump_logits;
 
 use clap::{Parser, Subcommand};
@@ -13,11 +14,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Bench(bench::BenchArgs),
     DumpLogits(dump_logits::DumpArgs),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().verb {
+        Verb::Bench(args) => bench::run(&args),
         Verb::DumpLogits(args) => dump_logits::run(&args),
     }
 }

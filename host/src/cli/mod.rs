@@ -15,11 +15,13 @@ macro_rules! outln {
 
 pub mod data;
 pub mod demo;
+pub mod doctor;
 pub mod eval;
 pub mod export;
 pub mod logs;
 pub mod model;
 pub mod runs;
+pub mod self_check;
 pub mod sweep;
 pub mod train;
 
@@ -56,6 +58,8 @@ enum Verb {
     Eval(eval::EvalArgs),
     Sweep(sweep::SweepArgs),
     Runs(runs::RunsArgs),
+    Doctor(doctor::DoctorArgs),
+    SelfCheck(self_check::SelfCheckArgs),
     Export(export::ExportArgs),
     Model(model::ModelArgs),
     Logs(logs::LogsArgs),
@@ -91,6 +95,8 @@ impl Cli {
             Verb::Eval(args) => eval::run(&args, &context),
             Verb::Sweep(args) => sweep::run(&args, &context),
             Verb::Runs(args) => runs::run(&args, &context),
+            Verb::Doctor(args) => doctor::run(&args, &context),
+            Verb::SelfCheck(args) => self_check::run(&args, &context),
             Verb::Export(args) => export::run(&args, &context),
             Verb::Model(args) => model::run(&args, &context),
             Verb::Logs(args) => logs::run(&args, &context),

@@ -94,6 +94,25 @@ pub enum TrainError {
         /// Which checkpoint is left.
         kept: String,
     },
+    /// The device failed in the middle of a stage.
+    #[error(
+        "{stage}: the device failed in step {step}: {reason}; {kept}. {}",
+        if reason.to_lowercase().contains("memory") {
+            format!("If its memory is too small, halve {stage}.batch in the configuration and start again; else go on with --resume")
+        } else {
+            "Go on with --resume; csp-host self-check tells whether the device computes rightly".into()
+        }
+    )]
+    DeviceLost {
+        /// The stage.
+        stage: &'static str,
+        /// The step.
+        step: u64,
+        /// What the device's driver said.
+        reason: String,
+        /// Which checkpoint is left.
+        kept: String,
+    },
     /// A device that is not there.
     #[error("--device {asked}: {reason}")]
     Device {

@@ -10,6 +10,8 @@
 //! | `runner` | runs a stage: checkpoints, metrics, progress, interruption, loss watch |
 //! | `weights`, `optim`, `init`, [`mod@rng`] | tensors by name, AdamW, first weights, streams of random numbers |
 //! | [`run_dir`] | the run on disk |
+//! | [`device`], [`self_check`] | which processor, and whether it computes what the CPU does |
+//! | [`speed`] | how fast a step is |
 //! | [`runs`] | runs listed and compared |
 //! | [`calibrate`] | the fusion's parameters |
 //! | [`model`] | the result |
@@ -18,7 +20,7 @@
 
 pub mod calibrate;
 pub mod config;
-mod device;
+pub mod device;
 mod error;
 mod init;
 mod location;
@@ -32,6 +34,8 @@ pub mod run_dir;
 mod runner;
 pub mod runs;
 pub mod sampler;
+pub mod self_check;
+pub mod speed;
 mod stages;
 pub mod weights;
 

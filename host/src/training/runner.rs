@@ -1,7 +1,14 @@
 //! Runs a stage step by step: checkpoints, metrics, progress, interruption, loss watch. The stages
 //! know nothing of any of these.
 
-use std::{cell::Cell, collections::BTreeMap, fs, path::Path, time::Instant};
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    fs,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    time::Instant,
+};
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -138,12 +145,30 @@ pub(crate) fn run(context: &mut Context<'_>, stage: &mut dyn Stage) -> Result<We
     Ok(result)
 }
 
-fn not_finite(run: &RunDir, stage: &'static str, step: u64, loss: f32) -> TrainError {
-    let kept = match read(&run.under_way(stage), stage) {
+/// Which state a failure leaves.
+fn kept(run: &RunDir, stage: &'static str) -> String {
+    match read(&run.under_way(stage), stage) {
         Ok((_, step)) => format!("the checkpoint of step {step} is kept"),
         Err(_) => "there is no earlier checkpoint of this stage".into(),
-    };
-    TrainError::NotFinite { stage, step, loss, kept }
+    }
+}
+
+fn not_finite(run: &RunDir, stage: &'static str, step: u64, loss: f32) -> TrainError {
+    TrainError::NotFinite { stage, step, loss, kept: kept(run, stage) }
+}
+
+/// Runs what computes on the device. Graphics drivers report a lost device or exhausted memory by
+/// panicking, whenever a result is read; after that nothing on the device can be relied on, so the
+/// stage ends. On the CPU a panic is a mistake of ours and stays one.
+fn on_device<T>(fragile: bool, work: impl FnOnce() -> T) -> Result<T, String> {
+    if !fragile {
+        return Ok(work());
+    }
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("it gave no reason");
+        text.lines().next().unwrap_or_default().to_string()
+    })
 }
 
 fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result<f64, TrainError> {
@@ -153,9 +178,16 @@ fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result
     let mut sum: Option<Tensor<1>> = None;
     let (mut summed, mut samples, mut since) = (0u32, 0, Instant::now());
     let mut last = f64::NAN;
+    let fragile = context.device != Device::flex();
+    let lost = |context: &Context<'_>, step: u64, reason: String| TrainError::DeviceLost {
+        stage: name,
+        step,
+        reason,
+        kept: kept(context.run, name),
+    };
     let save = |context: &Context<'_>, stage: &mut dyn Stage, step| {
         let mut weights = Weights::default();
-        stage.save(&mut weights);
+        on_device(fragile, || stage.save(&mut weights)).map_err(|reason| lost(context, step, reason))?;
         // a finite loss can still have made a step to infinity: never over the last good state
         match weights.not_finite() {
             Some(value) => Err(not_finite(context.run, name, step, value)),
@@ -163,17 +195,21 @@ fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result
         }
     };
     for step in start..total {
-        let done = stage.step(step)?;
         let after = step + 1;
+        let done =
+            on_device(fragile, || stage.step(step)).map_err(|reason| lost(context, after, reason))??;
         let loss = done.loss.inner();
         sum = Some(sum.map_or(loss.clone(), |sum| sum + loss));
         summed += 1;
         samples += done.samples;
-        let holdout = stage.evaluate(after);
+        let holdout =
+            on_device(fragile, || stage.evaluate(after)).map_err(|reason| lost(context, after, reason))?;
         let stop = context.spent() && after < total;
         let checkpoint = after.is_multiple_of(context.every) && after < total;
         if after.is_multiple_of(READ_EVERY) || after == total || stop || checkpoint {
-            let mean = sum.take().map_or(f32::NAN, |sum| sum.into_scalar::<f32>() / summed as f32);
+            let sum = sum.take();
+            let read = || sum.map_or(f32::NAN, |sum| sum.into_scalar::<f32>() / summed as f32);
+            let mean = on_device(fragile, read).map_err(|reason| lost(context, after, reason))?;
             if !mean.is_finite() {
                 return Err(not_finite(context.run, name, after, mean));
             }
@@ -203,4 +239,117 @@ fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result
     let took = begun.elapsed().as_secs_f64();
     progress.done(&format!("{total} steps, loss {last:.4}"));
     Ok(took)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        data::{Dataset, Options},
+        training::{TrainConfig, optim::AdamWConfig, roles::RowRoles, run_dir::RunInfo, weights::Array},
+    };
+
+    /// Counts its steps; its loss is NaN in one of them.
+    struct Counter {
+        count: f32,
+        nan_at: Option<u64>,
+        optimizer: AdamW,
+    }
+
+    impl Counter {
+        fn new(nan_at: Option<u64>) -> Self {
+            Self { count: 0.0, nan_at, optimizer: AdamW::new(AdamWConfig::default()) }
+        }
+    }
+
+    impl Stage for Counter {
+        fn name(&self) -> &'static str {
+            "pretrain"
+        }
+        fn steps(&self) -> u64 {
+            50
+        }
+        fn steps_per_epoch(&self) -> u64 {
+            10
+        }
+        fn step(&mut self, step: u64) -> Result<Done, TrainError> {
+            self.count += 1.0;
+            let loss = if self.nan_at == Some(step) { f32::NAN } else { self.count };
+            let loss = Tensor::<1>::from_data([loss], &Device::flex().autodiff());
+            Ok(Done { loss, lr: 0.1, samples: 1 })
+        }
+        fn optimizer(&mut self) -> &mut AdamW {
+            &mut self.optimizer
+        }
+        fn load(&mut self, from: &Weights, _step: u64) -> Result<(), String> {
+            self.count = from.0["count"].values[0];
+            Ok(())
+        }
+        fn result(&mut self) -> Weights {
+            Weights([("count".to_string(), Array { shape: vec![1], values: vec![self.count] })].into())
+        }
+    }
+
+    fn go(dir: &Path, stage: &mut Counter) -> Result<Weights, TrainError> {
+        let data = Dataset {
+            source: "d.csv".into(),
+            rows: Vec::new(),
+            labels: csp_models::labels::Labels::default(),
+            options: Options::default(),
+            sha256: String::new(),
+        };
+        let info = RunInfo::new(&data, 1, 1.0, "flex".into(), TrainConfig::default());
+        let roles = RowRoles::default();
+        let mut run = if dir.join("run.json").exists() {
+            RunDir::resume(dir, &info, &roles)?
+        } else {
+            RunDir::create(dir, info, &roles)?
+        };
+        let mut context = Context {
+            run: &mut run,
+            device: Device::flex(),
+            voice: Voice::Silent,
+            every: 10,
+            stop: &|| false,
+            steps_left: Cell::new(None),
+        };
+        super::run(&mut context, stage)
+    }
+
+    #[test]
+    fn a_nan_stops_the_stage_at_its_last_good_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        let error = go(&run, &mut Counter::new(Some(24))).unwrap_err().to_string();
+        assert!(
+            error.contains("NaN at step 30") && error.contains("the checkpoint of step 20 is kept"),
+            "{error}"
+        );
+        let checkpoint = read(&run.join("checkpoints/pretrain.step.safetensors"), "pretrain").unwrap();
+        assert_eq!((checkpoint.0.0["count"].values[0], checkpoint.1), (20.0, 20));
+        // and from there it goes on as if nothing had been
+        assert_eq!(go(&run, &mut Counter::new(None)).unwrap().0["count"].values, [50.0]);
+
+        let early = go(&dir.path().join("early"), &mut Counter::new(Some(3))).unwrap_err().to_string();
+        assert!(early.contains("no earlier checkpoint"), "{early}");
+    }
+
+    #[test]
+    fn a_device_that_fails_is_reported_and_the_cpu_is_not_guarded() {
+        assert_eq!(on_device(true, || 1), Ok(1));
+        let failed = on_device(true, || -> u8 { panic!("Out of memory: 1 GiB\nmore") });
+        assert_eq!(failed, Err("Out of memory: 1 GiB".into()));
+        let cpu = panic::catch_unwind(|| on_device(false, || -> u8 { panic!("ours") }));
+        assert!(cpu.is_err());
+        let error = |reason: &str| {
+            let (reason, kept) = (reason.to_string(), "the checkpoint of step 20 is kept".to_string());
+            TrainError::DeviceLost { stage: "pretrain", step: 30, reason, kept }.to_string()
+        };
+        assert!(error("Out of memory").contains("halve pretrain.batch"), "{}", error("Out of memory"));
+        assert!(
+            error("device lost").contains("step 20 is kept. Go on with --resume"),
+            "{}",
+            error("device lost")
+        );
+    }
 }

@@ -2,7 +2,7 @@
 //! both. Labels play no part, unless `mask_same_class` grants it the granted ones.
 
 use burn::{
-    module::{Module, Param},
+    module::{Module, ModuleVisitor, Param},
     nn::{Linear, LinearConfig},
     optim::GradientsParams,
     tensor::{Device, Int, Tensor},
@@ -143,6 +143,36 @@ impl Pretrain {
         self.pair.encoder.forward_dropping(positions, &mut |x| dropout.apply(x))
     }
 
+    /// Loss `[1]` of a step and its gradients.
+    fn gradients(&mut self, step: u64) -> (Tensor<1>, GradientsParams) {
+        let batch = self.batch(step);
+        let loss = if self.config.objective == Objective::Mse {
+            let images = batch.images.clone();
+            mse(self.pair.projection.forward(self.embed(batch.positions, step)), images)
+        } else {
+            self.contrast(batch, step)
+        };
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.pair);
+        (loss, gradients)
+    }
+
+    fn update(&mut self, step: u64, gradients: GradientsParams) -> f64 {
+        let lr = cosine(self.config.lr, step, self.steps, warmup(self.steps));
+        self.pair = self.optimizer.step(self.pair.clone(), gradients, lr, |_| 1.0);
+        self.pair.log_scales = self.pair.log_scales.take().map(temperature::clamped);
+        lr
+    }
+
+    /// Takes a step and reads back its loss and the length of its gradient.
+    pub fn traced_step(&mut self, step: u64) -> (f64, f64) {
+        let (loss, gradients) = self.gradients(step);
+        let mut squares = Squares { gradients: &gradients, sum: 0.0 };
+        self.pair.visit(&mut squares);
+        let norm = squares.sum.sqrt();
+        self.update(step, gradients);
+        (f64::from(loss.into_scalar::<f32>()), norm)
+    }
+
     /// The contrastive loss `[1]`; the queue takes what the step saw.
     fn contrast(&mut self, batch: Batch, step: u64) -> Tensor<1> {
         let views = self.views(batch, step);
@@ -202,6 +232,20 @@ impl Pretrain {
     }
 }
 
+/// Sums the squares of all gradients of a module.
+struct Squares<'a> {
+    gradients: &'a GradientsParams,
+    sum: f64,
+}
+
+impl ModuleVisitor for Squares<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            self.sum += f64::from(gradient.square().sum().into_scalar::<f32>());
+        }
+    }
+}
+
 /// `W F(I)` of image features, each of length 1, by the result of the stage.
 ///
 /// # Shapes
@@ -228,17 +272,8 @@ impl Stage for Pretrain {
         self.batches.steps_per_epoch()
     }
     fn step(&mut self, step: u64) -> Result<Done, TrainError> {
-        let batch = self.batch(step);
-        let loss = if self.config.objective == Objective::Mse {
-            let images = batch.images.clone();
-            mse(self.pair.projection.forward(self.embed(batch.positions, step)), images)
-        } else {
-            self.contrast(batch, step)
-        };
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.pair);
-        let lr = cosine(self.config.lr, step, self.steps, warmup(self.steps));
-        self.pair = self.optimizer.step(self.pair.clone(), gradients, lr, |_| 1.0);
-        self.pair.log_scales = self.pair.log_scales.take().map(temperature::clamped);
+        let (loss, gradients) = self.gradients(step);
+        let lr = self.update(step, gradients);
         Ok(Done { loss, lr, samples: self.batches.size() })
     }
     fn optimizer(&mut self) -> &mut AdamW {

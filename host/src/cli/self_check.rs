@@ -1,0 +1,67 @@
+//! `csp-host self-check`.
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use super::{Context, print_json, runs::table};
+use crate::training::{choose_device, self_check::self_check};
+
+/// Check that a device computes what the CPU does: 20 steps of pre-training on both.
+///
+/// Loss and gradient of every step are compared; the first step that differs is named and the exit
+/// code is 1. Run it once on each new machine or driver before training there.
+#[derive(Debug, clap::Args)]
+pub struct SelfCheckArgs {
+    /// `auto`, `cpu`, `vulkan`, `vulkan:1`, `metal`, `cuda`; see csp-host doctor.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Steps to take.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    steps: u64,
+    /// Seed of weights and rows.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Largest relative difference of the loss; ten times that for the gradient.
+    #[arg(long, default_value_t = 1e-3)]
+    tolerance: f64,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// No such device, or it computes something else.
+pub fn run(args: &SelfCheckArgs, context: &Context) -> Result<()> {
+    if !(args.tolerance.is_finite() && args.tolerance >= 0.0) {
+        bail!("--tolerance {}: it must be 0 or more", args.tolerance);
+    }
+    let chosen = choose_device(&args.device)?;
+    context.voice.say(&format!("device: {}", chosen.description));
+    let check = self_check(&chosen.device, args.steps, args.seed, args.tolerance);
+    if args.json {
+        print_json(&json!({ "device": chosen.description, "check": check }))?;
+    } else {
+        let head = ["step", "loss cpu", "loss device", "gradient cpu", "gradient device", ""];
+        let mut rows = vec![head.map(String::from).to_vec()];
+        for step in &check.steps {
+            let numbers = [step.loss[0], step.loss[1], step.gradient[0], step.gradient[1]];
+            let mut row = vec![step.step.to_string()];
+            row.extend(numbers.map(|number| format!("{number:.6}")));
+            row.push(if step.agrees { "" } else { "differs" }.into());
+            rows.push(row);
+        }
+        out!("{}", table(&rows));
+    }
+    match check.first_difference {
+        None => {
+            context.voice.say(&format!("{} steps agree within {}", args.steps, args.tolerance));
+            Ok(())
+        }
+        Some(step) => bail!(
+            "{} differs from the CPU from step {step} on: do not train on it; another driver may help",
+            chosen.description
+        ),
+    }
+}

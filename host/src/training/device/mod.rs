@@ -1,0 +1,169 @@
+//! Which processor trains.
+
+mod adapters;
+pub mod doctor;
+
+use burn::tensor::Device;
+
+pub use self::adapters::Adapter;
+use super::TrainError;
+
+/// A device and how it was come by.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// The device, without autodiff.
+    pub device: Device,
+    /// For people and for `run.json`: `flex (CPU)`, `vulkan (NVIDIA …)`.
+    pub description: String,
+    /// Why this one; empty when it was asked for by name.
+    pub reason: String,
+}
+
+/// The device of a name: `auto`, `flex` or `cpu`, `vulkan`, `metal`, `cuda`. `auto` is the GPU where
+/// there is one that computes, else the CPU. `vulkan:1` is the second of `csp-host doctor`'s list,
+/// `vulkan:software` a CPU that plays GPU, for tests.
+///
+/// # Errors
+/// [`TrainError::Device`]: an unknown name, one this build is without, or no such hardware.
+pub fn choose(name: &str) -> Result<Chosen, TrainError> {
+    let refuse = |reason: String| Err(TrainError::Device { asked: name.into(), reason });
+    let (api, which) = name.split_once(':').map_or((name, None), |(api, which)| (api, Some(which)));
+    match (api, which) {
+        ("auto", None) => Ok(match gpu(AUTO, None) {
+            Ok((device, adapter)) => Chosen {
+                device,
+                description: format!("{AUTO} ({adapter})"),
+                reason: "a GPU was found".into(),
+            },
+            Err(why) => Chosen { reason: why, ..flex() },
+        }),
+        ("flex" | "cpu", None) => Ok(flex()),
+        ("vulkan" | "metal", which) => match gpu(api, which) {
+            Ok((device, adapter)) => {
+                Ok(Chosen { device, description: format!("{name} ({adapter})"), reason: String::new() })
+            }
+            Err(why) => refuse(format!("{why}; csp-host doctor says more, --device cpu works everywhere")),
+        },
+        #[cfg(feature = "cuda")]
+        ("cuda", which) => match which.map_or(Ok(0), str::parse) {
+            Ok(index) => Ok(Chosen {
+                device: Device::cuda(burn::tensor::DeviceIndex::new(index)),
+                description: name.into(),
+                reason: String::new(),
+            }),
+            Err(_) => refuse("cuda:N is the N-th card, from 0".into()),
+        },
+        #[cfg(not(feature = "cuda"))]
+        ("cuda", _) => {
+            refuse("this csp-host was built without CUDA (cargo feature `cuda`); try vulkan".into())
+        }
+        _ => refuse("not a device; auto, cpu, vulkan, vulkan:N, metal and cuda are".into()),
+    }
+}
+
+fn flex() -> Chosen {
+    Chosen { device: Device::flex(), description: "flex (CPU)".into(), reason: String::new() }
+}
+
+/// The graphics API that `auto` looks at.
+const AUTO: &str = if cfg!(target_os = "macos") { "metal" } else { "vulkan" };
+
+/// The device and its adapter's name, or why there is none. Without `which` the best GPU.
+#[cfg(any(feature = "vulkan", feature = "metal"))]
+fn gpu(api: &str, which: Option<&str>) -> Result<(Device, String), String> {
+    use burn::tensor::{
+        DeviceKind,
+        wgpu::{WgpuBackend, WgpuInitError},
+    };
+    let backend = match api {
+        #[cfg(feature = "vulkan")]
+        "vulkan" => WgpuBackend::Vulkan,
+        #[cfg(feature = "metal")]
+        "metal" => WgpuBackend::Metal,
+        _ => return Err(format!("this csp-host was built without {api} (cargo feature `{api}`)")),
+    };
+    let all = adapters::adapters(api)?;
+    let (software, hardware): (Vec<_>, Vec<_>) = all.iter().partition(|a| a.kind == adapters::SOFTWARE);
+    let adapter = match which {
+        Some("software") => software.first().ok_or(format!("no software renderer for {api}"))?,
+        Some(which) => {
+            let number = which.parse::<usize>().map_err(|_| format!("{which} is no number from 0"))?;
+            hardware.get(number).ok_or(format!("{api} offers {} GPUs, counted from 0", hardware.len()))?
+        }
+        None => match (hardware.first(), software.first()) {
+            // discrete before integrated, else the driver's order
+            (Some(first), _) => hardware.iter().find(|a| a.kind == "discrete GPU").unwrap_or(first),
+            // a CPU in disguise: slower than flex, and known to crash (burn on lavapipe)
+            (None, Some(software)) => {
+                return Err(format!("{api} only offers {}, a software renderer", software.name));
+            }
+            (None, None) => return Err(format!("no {api} device")),
+        },
+    };
+    let kind = match adapter.kind {
+        "discrete GPU" => DeviceKind::DiscreteGpu(adapter.index),
+        "integrated GPU" => DeviceKind::IntegratedGpu(adapter.index),
+        "virtual GPU" => DeviceKind::VirtualGpu(adapter.index),
+        adapters::SOFTWARE => DeviceKind::Cpu,
+        _ => DeviceKind::DefaultDevice,
+    };
+    // The runtime reports most failures, and panics on some drivers. A device opened before is shared.
+    let acquire = || match Device::wgpu_options().graphics_api(backend).device_kind(kind.clone()).init() {
+        Ok(device) => Ok(device),
+        Err(WgpuInitError::Registration { .. }) => Ok(named(api, kind)),
+        Err(error) => Err(error),
+    };
+    match quietly(acquire) {
+        Err(_) => Err(format!("no usable {api} driver for {}", adapter.name)),
+        Ok(Err(error)) => Err(format!("no {api} device ({error})")),
+        Ok(Ok(device)) => Ok((device, adapter.name.clone())),
+    }
+}
+
+/// A device whose runtime is there already.
+#[cfg(any(feature = "vulkan", feature = "metal"))]
+fn named(api: &str, kind: burn::tensor::DeviceKind) -> Device {
+    match api {
+        #[cfg(feature = "metal")]
+        "metal" => Device::metal(kind),
+        #[cfg(feature = "vulkan")]
+        _ => Device::vulkan(kind),
+        #[cfg(not(feature = "vulkan"))]
+        _ => Device::metal(kind),
+    }
+}
+
+#[cfg(not(any(feature = "vulkan", feature = "metal")))]
+fn gpu(api: &str, _which: Option<&str>) -> Result<(Device, String), String> {
+    Err(format!("this csp-host was built without {api} (cargo feature `{api}`)"))
+}
+
+/// Runs what may panic in a driver, without its message on stderr.
+#[cfg(any(feature = "vulkan", feature = "metal"))]
+fn quietly<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    std::panic::set_hook(hook);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_resolved() {
+        assert_eq!(choose("cpu").unwrap().device, Device::flex());
+        assert_eq!(choose("flex").unwrap().description, "flex (CPU)");
+        for (name, why) in
+            [("vulkan:x", "csp-host doctor"), ("vulkan:97", "csp-host doctor"), ("cpu:1", "not a device")]
+        {
+            let error = choose(name).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(why), "{error}");
+        }
+        assert!(choose("tpu").unwrap_err().to_string().contains("--device tpu: not a device"));
+        // with or without a GPU, auto finds something and says why
+        assert!(!choose("auto").unwrap().reason.is_empty());
+    }
+}

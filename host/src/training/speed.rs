@@ -1,0 +1,120 @@
+//! How fast the stage `pretrain` is, on random rows: for benchmarks against peers.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use csp_models::{
+    encoder::{PositionEncoder, Scales},
+    place::LatLon,
+};
+use rand::RngExt;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{
+    config::{LocationConfig, PretrainConfig},
+    losses::mc::McConfig,
+    rng,
+    runner::Stage,
+    sampler::Negatives,
+    stages::Pretrain,
+};
+
+/// What is measured: the released model (grid, 32 scales, one hidden layer of 512, embedding of 256,
+/// dropout ½) with MC-BLD and one random place a row.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Workload {
+    /// Rows of the data set.
+    pub rows: usize,
+    /// Image features of a row.
+    pub features: usize,
+    /// Rows of a step.
+    pub batch: usize,
+    /// Steps that are timed; three more go before them.
+    pub steps: u64,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Speed {
+    /// The workload.
+    pub workload: Workload,
+    /// Median wall time of a step, seconds.
+    pub step_s: f64,
+    /// Processor time of a step, all threads, mean, seconds: what a busy machine does not change much.
+    /// `None` where the system does not tell.
+    pub cpu_s: Option<f64>,
+    /// Rows a second at that pace.
+    pub rows_per_s: f64,
+    /// Loss of the last step, so that nobody measures nothing.
+    pub loss: f64,
+}
+
+/// Steps before the clock starts.
+const WARM: u64 = 3;
+
+/// Random rows of the workload: places and image features.
+#[derive(Debug)]
+pub struct RandomRows {
+    places: Vec<LatLon>,
+    features: Tensor<2>,
+}
+
+impl RandomRows {
+    /// Draws them, `features` numbers in ±1 a row.
+    pub fn draw(rows: usize, features: usize, device: &Device) -> Self {
+        let mut rng = rng::stream(0, "speed/places", 0);
+        let places = (0..rows).map(|_| Negatives::Sphere.draw(&mut rng)).collect();
+        let mut values = vec![0f32; rows * features];
+        values.par_chunks_mut(features.max(1)).enumerate().for_each(|(row, values)| {
+            let mut rng = rng::stream(0, "speed/features", row as u64);
+            values.iter_mut().for_each(|value| *value = rng.random::<f32>() * 2.0 - 1.0);
+        });
+        Self { places, features: Tensor::from_data(TensorData::new(values, [rows, features]), device) }
+    }
+}
+
+/// Times steps of pre-training.
+pub fn pretrain(rows: &RandomRows, batch: usize, steps: u64, device: &Device) -> Speed {
+    let grid = PositionEncoder::Space2vecGrid(Scales { frequencies: 32, r_min: 0.1, r_max: 360.0 });
+    let location = LocationConfig { encoder: grid, ..LocationConfig::default() };
+    let config = PretrainConfig {
+        batch,
+        mc: McConfig { tau_batch: 0.07, ..McConfig::PAPER },
+        min_steps: WARM + steps,
+        max_steps: WARM + steps,
+        ..PretrainConfig::default()
+    };
+    let mut stage = Pretrain::new(&rows.places, rows.features.clone(), &[], &location, &config, 0, device);
+    let mut times = Vec::new();
+    let mut loss = f64::NAN;
+    let mut cpu = None;
+    for step in 0..WARM + steps {
+        if step == WARM {
+            cpu = cpu_seconds();
+        }
+        let begun = Instant::now();
+        if let Ok(done) = stage.step(step) {
+            // reading it waits for the device
+            loss = f64::from(done.loss.into_scalar::<f32>());
+        }
+        if step >= WARM {
+            times.push(begun.elapsed().as_secs_f64());
+        }
+    }
+    let cpu_s = cpu.zip(cpu_seconds()).map(|(before, after)| (after - before) / steps.max(1) as f64);
+    times.sort_by(f64::total_cmp);
+    let step_s = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
+    let [count, features] = rows.features.dims();
+    let workload = Workload { rows: count, features, batch: batch.min(count), steps };
+    Speed { rows_per_s: workload.batch as f64 / step_s, workload, step_s, cpu_s, loss }
+}
+
+/// Processor time of this process so far; Linux counts it in hundredths of a second.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // the second field is a name in brackets that may hold anything; user and system time are 14 and 15
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
+    Some(ticks / 100.0)
+}
