@@ -46,7 +46,8 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = 1.0, value_name = "SHARE", value_parser = super::share)]
     labels: f64,
     /// `auto`: a GPU where there is one, else the CPU. `cpu`, `vulkan`, `metal`, `cuda`: that or nothing.
-    #[arg(long, default_value = "auto")]
+    /// `vulkan:0,vulkan:1`: pre-training on both at once, the rest on the first. See csp-host doctor.
+    #[arg(long, visible_alias = "devices", default_value = "auto")]
     device: String,
     /// Seed of every random choice.
     #[arg(long, default_value_t = 0, value_name = "N")]

@@ -198,7 +198,7 @@ impl Job<'_> {
         }
         let device = context.device.clone();
         let standard = Standard::of(&features);
-        let mut stage = Pretrain::new(
+        let stage = Pretrain::new(
             &places,
             matrix(&standard.apply(&features), &device),
             &classes,
@@ -207,6 +207,8 @@ impl Job<'_> {
             self.seed,
             &device,
         );
+        let devices: Vec<Device> = std::iter::once(&device).chain(&context.more).cloned().collect();
+        let mut stage = stage.spread_over(&devices);
         let weights = runner::run(context, &mut stage)?;
         if self.config.pretrain.objective == Objective::Mse {
             return Ok(Some(Pretrained { weights, labelled: Vec::new() }));

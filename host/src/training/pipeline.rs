@@ -108,6 +108,7 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     let mut context = Context {
         run: &mut run,
         device: options.device.device.clone(),
+        more: options.device.more.clone(),
         voice,
         every: config.checkpoint.every,
         stop,

@@ -29,6 +29,8 @@ pub(crate) struct Context<'a> {
     pub run: &'a mut RunDir,
     /// Without autodiff.
     pub device: Device,
+    /// Further devices, for the stages that can use them.
+    pub more: Vec<Device>,
     pub voice: Voice,
     /// Steps between two checkpoints.
     pub every: u64,
@@ -178,7 +180,7 @@ fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result
     let mut sum: Option<Tensor<1>> = None;
     let (mut summed, mut samples, mut since) = (0u32, 0, Instant::now());
     let mut last = f64::NAN;
-    let fragile = context.device != Device::flex();
+    let fragile = context.more.iter().chain([&context.device]).any(|device| *device != Device::flex());
     let lost = |context: &Context<'_>, step: u64, reason: String| TrainError::DeviceLost {
         stage: name,
         step,
@@ -308,6 +310,7 @@ mod tests {
         let mut context = Context {
             run: &mut run,
             device: Device::flex(),
+            more: Vec::new(),
             voice: Voice::Silent,
             every: 10,
             stop: &|| false,

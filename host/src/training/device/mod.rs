@@ -11,8 +11,10 @@ use super::TrainError;
 /// A device and how it was come by.
 #[derive(Clone, Debug)]
 pub struct Chosen {
-    /// The device, without autodiff.
+    /// The device, without autodiff; the first where there are several.
     pub device: Device,
+    /// Further devices, which share the steps of pre-training.
+    pub more: Vec<Device>,
     /// For people and for `run.json`: `flex (CPU)`, `vulkan (NVIDIA …)`.
     pub description: String,
     /// Why this one; empty when it was asked for by name.
@@ -23,15 +25,29 @@ pub struct Chosen {
 /// there is one that computes, else the CPU. `vulkan:1` is the second of `csp-host doctor`'s list,
 /// `vulkan:software` a CPU that plays GPU, for tests.
 ///
+/// Several names, with commas between, are several devices.
+///
 /// # Errors
 /// [`TrainError::Device`]: an unknown name, one this build is without, or no such hardware.
-pub fn choose(name: &str) -> Result<Chosen, TrainError> {
+pub fn choose(names: &str) -> Result<Chosen, TrainError> {
+    let mut all = names.split(',').map(|name| choose_one(name.trim()));
+    let mut chosen = all.next().unwrap_or_else(|| choose_one(names))?;
+    for one in all {
+        let one = one?;
+        chosen.description += &format!(" + {}", one.description);
+        chosen.more.push(one.device);
+    }
+    Ok(chosen)
+}
+
+fn choose_one(name: &str) -> Result<Chosen, TrainError> {
     let refuse = |reason: String| Err(TrainError::Device { asked: name.into(), reason });
     let (api, which) = name.split_once(':').map_or((name, None), |(api, which)| (api, Some(which)));
     match (api, which) {
         ("auto", None) => Ok(match gpu(AUTO, None) {
             Ok((device, adapter)) => Chosen {
                 device,
+                more: Vec::new(),
                 description: format!("{AUTO} ({adapter})"),
                 reason: "a GPU was found".into(),
             },
@@ -39,15 +55,19 @@ pub fn choose(name: &str) -> Result<Chosen, TrainError> {
         }),
         ("flex" | "cpu", None) => Ok(flex()),
         ("vulkan" | "metal", which) => match gpu(api, which) {
-            Ok((device, adapter)) => {
-                Ok(Chosen { device, description: format!("{name} ({adapter})"), reason: String::new() })
-            }
+            Ok((device, adapter)) => Ok(Chosen {
+                device,
+                more: Vec::new(),
+                description: format!("{name} ({adapter})"),
+                reason: String::new(),
+            }),
             Err(why) => refuse(format!("{why}; csp-host doctor says more, --device cpu works everywhere")),
         },
         #[cfg(feature = "cuda")]
         ("cuda", which) => match which.map_or(Ok(0), str::parse) {
             Ok(index) => Ok(Chosen {
                 device: Device::cuda(burn::tensor::DeviceIndex::new(index)),
+                more: Vec::new(),
                 description: name.into(),
                 reason: String::new(),
             }),
@@ -62,7 +82,12 @@ pub fn choose(name: &str) -> Result<Chosen, TrainError> {
 }
 
 fn flex() -> Chosen {
-    Chosen { device: Device::flex(), description: "flex (CPU)".into(), reason: String::new() }
+    Chosen {
+        device: Device::flex(),
+        more: Vec::new(),
+        description: "flex (CPU)".into(),
+        reason: String::new(),
+    }
 }
 
 /// The graphics API that `auto` looks at.
@@ -162,6 +187,9 @@ mod tests {
             let error = choose(name).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(why), "{error}");
         }
+        let two = choose("cpu,flex").unwrap();
+        assert_eq!((two.more.len(), two.description.as_str()), (1, "flex (CPU) + flex (CPU)"));
+        assert!(choose("cpu,tpu").is_err() && choose("").is_err());
         assert!(choose("tpu").unwrap_err().to_string().contains("--device tpu: not a device"));
         // with or without a GPU, auto finds something and says why
         assert!(!choose("auto").unwrap().reason.is_empty());

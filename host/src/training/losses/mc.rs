@@ -1,10 +1,10 @@
 //! The multi-class contrastive objective, MC-BLD: softmax over in-batch images (B), over random
 //! locations (L) and over second views of the same location (D).
 
-use burn::tensor::{Tensor, activation::log_softmax};
+use burn::tensor::{Bool, Tensor, activation::log_softmax};
 use serde::{Deserialize, Serialize};
 
-use super::{Views, diagonal, temperature::Temperatures, with_random, without};
+use super::{Views, matching::match_rows, temperature::Temperatures, with_random};
 
 /// Temperatures and weights of the terms. A term with weight 0 is not computed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,19 +89,27 @@ impl McConfig {
     /// l_B: which image of the batch belongs to this location; with `symmetric` also which location,
     /// of the batch and the queue, to this image.
     fn in_batch(&self, views: &Views, tau: &Temperatures) -> Tensor<1> {
-        let similarity = views.location.clone().matmul(views.image.clone().transpose());
-        let logits = without(tau.batch.cool(similarity), views.exempt.batch.as_ref());
-        let forward = pick_diagonal(logits.clone());
+        let exempt = views.exempt.batch.as_ref();
+        let forward = match_rows(&views.location, &views.image, &tau.batch, exempt);
         if !self.symmetric {
             return forward;
         }
-        let mut back = logits.transpose();
-        if let Some(queue) = &views.queue {
-            let similarity = views.image.clone().matmul(queue.clone().transpose());
-            let earlier = without(tau.batch.cool(similarity), views.exempt.queue.as_ref());
-            back = Tensor::cat(vec![back, earlier], 1);
-        }
-        let sum = forward + pick_diagonal(back);
+        let back = match &views.queue {
+            None => match_rows(&views.image, &views.location, &tau.batch, exempt),
+            Some(queue) => {
+                let locations = Tensor::cat(vec![views.location.clone(), queue.clone()], 0);
+                let none = |columns| {
+                    Tensor::<2>::zeros([views.image.dims()[0], columns], &queue.device()).greater_elem(0.5)
+                };
+                let of = |exempt: Option<&Tensor<2, Bool>>, rows: &Tensor<2>| {
+                    exempt.cloned().unwrap_or_else(|| none(rows.dims()[0]))
+                };
+                let batch = of(exempt, &views.location);
+                let exempt = Tensor::cat(vec![batch, of(views.exempt.queue.as_ref(), queue)], 1);
+                match_rows(&views.image, &locations, &tau.batch, Some(&exempt))
+            }
+        };
+        let sum = forward + back;
         if self.average { sum * 0.5 } else { sum }
     }
 
@@ -115,14 +123,8 @@ impl McConfig {
 
     /// l_D: the same location under another dropout mask against the others of the batch.
     fn dropout(&self, views: &Views, second: Tensor<2>, tau: &Temperatures) -> Tensor<1> {
-        let similarity = views.location.clone().matmul(second.transpose());
-        pick_diagonal(without(tau.dropout.cool(similarity), views.exempt.batch.as_ref()))
+        match_rows(&views.location, &second, &tau.dropout, views.exempt.batch.as_ref())
     }
-}
-
-/// Mean cross-entropy of rows whose right answer stands on the diagonal, `[B, B + …]` → `[1]`.
-fn pick_diagonal(logits: Tensor<2>) -> Tensor<1> {
-    diagonal(log_softmax(logits, 1)).mean().neg()
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Stage `pretrain`: contrastive learning between place and picture, on all training rows that have
 //! both. Labels play no part, unless `mask_same_class` grants it the granted ones.
 
+mod spread;
+
 use burn::{
     module::{Module, ModuleVisitor, Param},
     nn::{Linear, LinearConfig},
@@ -9,6 +11,7 @@ use burn::{
 };
 use csp_models::{labels::ClassId, nn::FeedForward, place::LatLon};
 
+use self::spread::Replica;
 use super::{dropout::Dropout, indices, queue::Queue, steps_for, warmup};
 use crate::{
     features::position_features,
@@ -57,6 +60,8 @@ pub(crate) struct Pretrain {
     classes: Option<Tensor<1, Int>>,
     queue: Queue,
     device: Device,
+    /// Where a step is spread over several devices; empty on one.
+    replicas: Vec<Replica>,
 }
 
 /// The rows of a step.
@@ -111,30 +116,37 @@ impl Pretrain {
             classes: config.mask_same_class.then(|| indices(ids(), &device)),
             queue: Queue::new(config.queue),
             device,
+            replicas: Vec::new(),
         }
     }
 
     fn batch(&mut self, step: u64) -> Batch {
-        let [_, random, second] = self.config.weights();
+        let [_, _, second] = self.config.weights();
         let rows = indices(self.batches.at(step).iter().map(|&i| i as i32), &self.device);
         let positions = self.positions.clone().select(0, rows.clone());
         let mut parts = vec![positions.clone()];
         if second != 0.0 {
             parts.push(positions);
         }
-        let draws = if random != 0.0 { self.batches.size() * self.config.negatives_per_row } else { 0 };
-        if draws > 0 {
-            let mut rng = rng::stream(self.seed, "pretrain/random", step);
-            let places: Vec<LatLon> = (0..draws).map(|_| self.config.negatives.draw(&mut rng)).collect();
-            parts.push(position_features(&self.location.encoder, &places, &self.device));
+        let random = self.random_places(step);
+        if !random.is_empty() {
+            parts.push(position_features(&self.location.encoder, &random, &self.device));
         }
         Batch {
             images: self.images.clone().select(0, rows.clone()),
             rows,
             positions: Tensor::cat(parts, 0),
             with_second: second != 0.0,
-            draws,
+            draws: random.len(),
         }
+    }
+
+    /// Random places of a step, the `c`-th of row `i` at `c·B + i`; none without their term.
+    fn random_places(&self, step: u64) -> Vec<LatLon> {
+        let [_, random, _] = self.config.weights();
+        let draws = if random != 0.0 { self.batches.size() * self.config.negatives_per_row } else { 0 };
+        let mut rng = rng::stream(self.seed, "pretrain/random", step);
+        (0..draws).map(|_| self.config.negatives.draw(&mut rng)).collect()
     }
 
     /// All places of a step go through the encoder as one batch.
@@ -145,6 +157,9 @@ impl Pretrain {
 
     /// Loss `[1]` of a step and its gradients.
     fn gradients(&mut self, step: u64) -> (Tensor<1>, GradientsParams) {
+        if !self.replicas.is_empty() && self.config.objective != Objective::Mse {
+            return self.spread_gradients(step);
+        }
         let batch = self.batch(step);
         let loss = if self.config.objective == Objective::Mse {
             let images = batch.images.clone();
@@ -176,6 +191,10 @@ impl Pretrain {
     /// The contrastive loss `[1]`; the queue takes what the step saw.
     fn contrast(&mut self, batch: Batch, step: u64) -> Tensor<1> {
         let views = self.views(batch, step);
+        self.loss_of(views, step)
+    }
+
+    fn loss_of(&mut self, views: Views, step: u64) -> Tensor<1> {
         let now = unit_rows(views.location.clone().inner());
         let tau = match &self.pair.log_scales {
             Some(log_scales) => Temperatures::learned(&log_scales.val()),

@@ -1,0 +1,197 @@
+//! A step over several devices, or in several parts on one: each embeds its share of the rows, the
+//! loss is taken over all of them together on the first, and the gradients are summed there.
+//!
+//! So the negatives of a row are the whole batch, as on one device, and not only those beside it.
+//! Forks of the network, moving and adding up gradients are burn's.
+
+use burn::{
+    module::Module,
+    optim::{GradientsAccumulator, GradientsParams},
+    tensor::{Device, Tensor},
+};
+use csp_models::place::LatLon;
+
+use super::{Pretrain, indices, position_features};
+use crate::training::{losses::Views, stages::dropout::Dropout};
+
+/// A device with the rows of the data set.
+pub(super) struct Replica {
+    /// On the autodiff side.
+    device: Device,
+    positions: Tensor<2>,
+    images: Tensor<2>,
+}
+
+/// What a replica has embedded.
+struct Part {
+    /// Its fork of the network.
+    pair: super::Pair,
+    /// `h` rows each: places, the same again, the first random place of each row, the second, …
+    embeddings: Vec<Tensor<2>>,
+    image: Tensor<2>,
+}
+
+impl Pretrain {
+    /// Takes its steps on `devices`, the first of which is the one it is on; with one nothing changes.
+    pub fn spread_over(mut self, devices: &[Device]) -> Self {
+        if devices.len() < 2 {
+            return self;
+        }
+        let replica = |device: &Device| {
+            let there = |rows: &Tensor<2>| Tensor::from_inner(rows.clone().inner().to_device(device));
+            Replica {
+                device: device.clone().autodiff(),
+                positions: there(&self.positions),
+                images: there(&self.images),
+            }
+        };
+        self.replicas = devices.iter().map(replica).collect();
+        self
+    }
+
+    /// Loss `[1]` of a step and its gradients, on the first device.
+    pub(super) fn spread_gradients(&mut self, step: u64) -> (Tensor<1>, GradientsParams) {
+        let rows = self.batches.at(step).to_vec();
+        let random = self.random_places(step);
+        let shares = shares(rows.len(), self.replicas.len());
+        let parts: Vec<Part> =
+            (0..self.replicas.len()).map(|at| self.part(at, shares[at], &rows, &random, step)).collect();
+
+        let gather = |of: &dyn Fn(&Part) -> Tensor<2>| -> Tensor<2> {
+            let home = |part: &Part| of(part).inner().to_device(&self.device.clone().inner());
+            Tensor::from_inner(Tensor::cat(parts.iter().map(home).collect(), 0)).require_grad()
+        };
+        let image = gather(&|part| part.image.clone());
+        let kinds: Vec<Tensor<2>> = (0..parts[0].embeddings.len())
+            .map(|kind| gather(&|part| part.embeddings[kind].clone()))
+            .collect();
+        let [_, _, second] = self.config.weights();
+        let first_random = if second != 0.0 { 2 } else { 1 };
+        let random = kinds.get(first_random..).filter(|random| !random.is_empty());
+        let on_first = indices(rows.iter().map(|&row| row as i32), &self.device);
+        let views = Views {
+            location: kinds[0].clone(),
+            second: (second != 0.0).then(|| kinds[1].clone()),
+            random: random.map(|random| Tensor::cat(random.to_vec(), 0)),
+            image: image.clone(),
+            queue: self.queue.embeddings().map(Tensor::from_inner),
+            exempt: self.exempt(on_first),
+        };
+        let loss = self.loss_of(views, step);
+        let mut gradients = loss.backward();
+        let of_image = image.grad_remove(&mut gradients);
+        let of_kinds: Vec<Option<Tensor<2>>> =
+            kinds.iter().map(|kind| kind.grad_remove(&mut gradients)).collect();
+
+        let mut sum = GradientsAccumulator::new();
+        // what is not on the replicas: the temperatures
+        sum.accumulate(&self.pair, GradientsParams::from_grads(gradients, &self.pair));
+        for ((replica, part), (from, height)) in self.replicas.iter().zip(parts).zip(shares) {
+            if height == 0 {
+                continue;
+            }
+            let device = replica.device.clone().inner();
+            let sides = part.embeddings.into_iter().chain([part.image]);
+            let terms = sides.zip(of_kinds.iter().chain([&of_image])).filter_map(|(side, gradient)| {
+                let gradient = gradient.clone()?.narrow(0, from, height).to_device(&device);
+                Some((side * gradient).sum())
+            });
+            if let Some(carried) = terms.reduce(|sum, term| sum + term) {
+                let gradients = GradientsParams::from_grads(carried.backward(), &part.pair);
+                let home = gradients.to_device(&self.device.clone().inner(), &part.pair);
+                sum.accumulate(&self.pair, home);
+            }
+        }
+        (loss, sum.grads())
+    }
+
+    /// Rows `from .. from + height` of the step on replica `at`.
+    fn part(
+        &self,
+        at: usize,
+        (from, height): (usize, usize),
+        rows: &[u32],
+        random: &[LatLon],
+        step: u64,
+    ) -> Part {
+        let replica = &self.replicas[at];
+        let pair = self.pair.clone().fork(&replica.device);
+        let own = indices(rows[from..from + height].iter().map(|&row| row as i32), &replica.device);
+        let positions = replica.positions.clone().select(0, own.clone());
+        let [_, _, second] = self.config.weights();
+        let mut inputs = vec![positions.clone()];
+        if second != 0.0 {
+            inputs.push(positions);
+        }
+        for draws in random.chunks_exact(rows.len()) {
+            let places = &draws[from..from + height];
+            inputs.push(position_features(&self.location.encoder, places, &replica.device));
+        }
+        let kinds = inputs.len();
+        let purpose = format!("pretrain/dropout/{at}");
+        let mut dropout = Dropout::new(self.location.dropout, self.seed, &purpose, step);
+        let all = pair.encoder.forward_dropping(Tensor::cat(inputs, 0), &mut |x| dropout.apply(x));
+        let image = pair.projection.forward(replica.images.clone().select(0, own));
+        let embeddings = (0..kinds).map(|kind| all.clone().narrow(0, kind * height, height)).collect();
+        Part { pair, embeddings, image }
+    }
+}
+
+/// First row and number of rows of each of `parts` shares of `rows`, as equal as can be.
+fn shares(rows: usize, parts: usize) -> Vec<(usize, usize)> {
+    let edge = |part: usize| part * rows / parts.max(1);
+    (0..parts).map(|part| (edge(part), edge(part + 1) - edge(part))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::training::{
+        config::{LocationConfig, Objective, PretrainConfig},
+        rng,
+        sampler::Negatives,
+    };
+    use burn::tensor::TensorData;
+    use rand::RngExt;
+
+    fn trace(devices: usize, config: &PretrainConfig) -> Vec<(f64, f64)> {
+        let device = Device::flex();
+        let mut rng = rng::stream(1, "test", 0);
+        let places: Vec<LatLon> = (0..60).map(|_| Negatives::Sphere.draw(&mut rng)).collect();
+        let features: Vec<f32> = (0..60 * 12).map(|_| rng.random::<f32>() - 0.5).collect();
+        let images = Tensor::from_data(TensorData::new(features, [60, 12]), &device);
+        // each part has masks of its own: without dropout the parts have to add up to the whole
+        let location = LocationConfig { hidden: 16, embedding: 8, dropout: 0.0, ..LocationConfig::default() };
+        let mut stage = Pretrain::new(&places, images, &[], &location, config, 5, &device)
+            .spread_over(&vec![device; devices]);
+        (0..6).map(|step| stage.traced_step(step)).collect()
+    }
+
+    #[test]
+    fn parts_add_up_to_the_whole() {
+        let mut mc = PretrainConfig {
+            batch: 25,
+            negatives_per_row: 2,
+            queue: 30,
+            learned_temperatures: true,
+            ..PretrainConfig::default()
+        };
+        mc.mc.symmetric = true;
+        let nce = PretrainConfig { objective: Objective::Nce, batch: 25, ..PretrainConfig::default() };
+        for config in [mc, nce] {
+            let whole = trace(1, &config);
+            for devices in [2, 3] {
+                for (step, (a, b)) in whole.iter().zip(trace(devices, &config)).enumerate() {
+                    assert!((a.0 - b.0).abs() < 1e-4 * a.0.abs(), "{devices} {step}: loss {a:?} {b:?}");
+                    assert!((a.1 - b.1).abs() < 1e-3 * a.1.abs(), "{devices} {step}: gradient {a:?} {b:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_is_in_one_share() {
+        assert_eq!(shares(10, 3), [(0, 3), (3, 3), (6, 4)]);
+        assert_eq!(shares(1, 2), [(0, 0), (0, 1)]);
+    }
+}
