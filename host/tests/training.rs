@@ -11,6 +11,7 @@ use std::{
 use burn::tensor::Device;
 use csp_host::{
     data::{Dataset, Options, Row, Split},
+    evaluation::{self, Predictor, RunPredictor},
     progress::Voice,
     training::{RunDir, Summary, TrainConfig, TrainError, TrainOptions, TrainedModel, choose_device, train},
 };
@@ -368,4 +369,44 @@ fn a_picture_that_cannot_be_read_is_named_and_nothing_is_half_written() {
     assert_eq!(fs::read_dir(out.join("cache")).unwrap().count(), 0);
     fs::write(&picture, &bytes).unwrap();
     run(&data, &out, 1.0, None).unwrap();
+}
+
+#[test]
+fn places_without_pictures_train_the_location_branch_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut data = dataset(dir.path(), true);
+    data.rows.iter_mut().for_each(|row| row.image = None);
+    let out = dir.path().join("run");
+    let summary = run(&data, &out, 1.0, None).unwrap();
+    assert!(
+        summary.holdout["prior_top1"] > 0.8 && !summary.holdout.contains_key("image_top1"),
+        "{summary:?}"
+    );
+    // interrupted, it ends where the whole run does
+    let cut = dir.path().join("cut");
+    assert!(matches!(run(&data, &cut, 1.0, Some(5)), Err(TrainError::Interrupted { .. })));
+    let error = TrainedModel::load(&cut, &Device::flex()).unwrap_err().to_string();
+    assert!(error.contains("finetune is missing"), "{error}");
+    let file = |run: &Path| fs::read(run.join("model/location.safetensors")).unwrap();
+    run(&data, &cut, 1.0, None).unwrap();
+    assert_eq!(file(&out), file(&cut));
+
+    let model = TrainedModel::load(&out, &Device::flex()).unwrap();
+    assert!(model.image.is_none() && model.location.is_some());
+    let predictor = RunPredictor { model, device: Device::flex() };
+    let evaluate = |data: &Dataset| {
+        let rows = evaluation::labelled(data, Some(Split::Val), predictor.labels()).unwrap();
+        let scored = evaluation::score(&predictor, &rows, Voice::Silent).unwrap();
+        evaluation::summarise(&predictor, &scored)
+    };
+    let alone = evaluate(&data);
+    assert_eq!((alone.n, alone.image), (40, None));
+    assert!(alone.location.unwrap().top1 > 0.8, "{alone:?}");
+    assert_eq!(alone.location, Some(alone.fused));
+    // pictures of which the model knows nothing change nothing
+    assert_eq!(evaluate(&dataset(dir.path(), true)).location, alone.location);
+
+    data.rows.iter_mut().for_each(|row| row.place = None);
+    let error = run(&data, &dir.path().join("nothing"), 1.0, None).unwrap_err().to_string();
+    assert!(error.contains("no training row has a picture"), "{error}");
 }

@@ -133,12 +133,13 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
     logs::show(&store, logs::Shown { top: 2, first: Some(3), json: false })?;
 
     let pictures = draw(out, &data, &predictor, &evaluation)?;
+    let image = evaluation.image.unwrap_or_default().top1;
     outln!(
         "\nOn {} unseen synthetic pictures: image alone {:.1} %, with place {:.1} % ({:+.1} points).\nPictures:",
         evaluation.n,
-        100.0 * evaluation.image.top1,
+        100.0 * image,
         100.0 * evaluation.fused.top1,
-        100.0 * (evaluation.fused.top1 - evaluation.image.top1)
+        100.0 * (evaluation.fused.top1 - image)
     );
     pictures.iter().for_each(|picture| outln!("  {}", picture.display()));
     outln!("Everything is in {dir}; remove it when you are done.");
@@ -166,7 +167,8 @@ fn draw(
     let places: Vec<LatLon> = data.rows.iter().filter_map(|row| row.place).collect();
     let Some(bounds) = RangeMap::bounds_of(&places) else { return Ok(drawn) };
     let mut helped: Vec<_> = evaluation.per_class.iter().collect();
-    helped.sort_by(|a, b| (b.fused_top1 - b.image_top1).total_cmp(&(a.fused_top1 - a.image_top1)));
+    let gain = |class: &evaluation::ClassAccuracy| class.fused_top1 - class.image_top1.unwrap_or(0.0);
+    helped.sort_by(|a, b| gain(b).total_cmp(&gain(a)));
     for class in helped.into_iter().take(2) {
         let (Some(in_model), Some(in_data)) =
             (predictor.labels().find(&class.class), data.labels.find(&class.class))

@@ -14,7 +14,7 @@ use crate::{
 /// Accuracy of a run or a bundle: image alone, place alone, both.
 ///
 /// A run is computed by burn, a bundle by the engine the trap runs. Rows without a place are
-/// answered by the image alone, and counted.
+/// answered by the image alone, and counted; a data set without pictures by the place alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   csp-host eval runs/first --data photos.csv --split val
@@ -68,7 +68,10 @@ pub(crate) fn print(evaluation: &Evaluation) -> Result<()> {
         );
     };
     outln!("{:<22} {:>8}  {:>8}  {:>7}", "", "top-1", "top-3", "rows");
-    line("image alone", &evaluation.image);
+    match &evaluation.image {
+        Some(image) => line("image alone", image),
+        None => outln!("image alone            no row has a picture, or the model no image branch"),
+    }
     match &evaluation.location {
         Some(location) => line("place alone", location),
         None => outln!("place alone            no row has a place, or the model no location branch"),
@@ -80,10 +83,10 @@ pub(crate) fn print(evaluation: &Evaluation) -> Result<()> {
     outln!("\n{:<28} {:>7}  {:>8}  {:>8}", "class", "rows", "image", "fused");
     for class in &evaluation.per_class {
         outln!(
-            "{:<28} {:>7}  {:>6.1} %  {:>6.1} %",
+            "{:<28} {:>7}  {:>8}  {:>6.1} %",
             class.class,
             class.n,
-            100.0 * class.image_top1,
+            class.image_top1.map_or("-".into(), |share| format!("{:.1} %", 100.0 * share)),
             100.0 * class.fused_top1
         );
     }

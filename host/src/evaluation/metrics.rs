@@ -43,26 +43,32 @@ pub struct ClassAccuracy {
     pub class: String,
     /// Rows of it.
     pub n: usize,
-    /// Share named right by the image alone.
-    pub image_top1: f64,
+    /// Share named right by the image alone; `None` where no row of it has an image score.
+    pub image_top1: Option<f64>,
     /// Share named right by image and place.
     pub fused_top1: f64,
 }
 
 impl ClassAccuracy {
-    pub(super) fn group(labels: &Labels, rows: &[Scored], image: &[usize], fused: &[usize]) -> Vec<Self> {
-        let mut counts = vec![(0usize, 0usize, 0usize); labels.len()];
+    pub(super) fn group(
+        labels: &Labels,
+        rows: &[Scored],
+        image: &[Option<usize>],
+        fused: &[usize],
+    ) -> Vec<Self> {
+        let mut counts = vec![(0usize, 0usize, 0usize, 0usize); labels.len()];
         for ((row, &image), &fused) in rows.iter().zip(image).zip(fused) {
             let count = &mut counts[row.truth.index()];
             count.0 += 1;
-            count.1 += usize::from(image == 1);
-            count.2 += usize::from(fused == 1);
+            count.1 += usize::from(image.is_some());
+            count.2 += usize::from(image == Some(1));
+            count.3 += usize::from(fused == 1);
         }
         let seen = counts.into_iter().enumerate().filter(|(_, (n, ..))| *n > 0);
-        seen.map(|(i, (n, image, fused))| Self {
+        seen.map(|(i, (n, pictures, image, fused))| Self {
             class: labels.name(ClassId(i as u16)).into(),
             n,
-            image_top1: image as f64 / n as f64,
+            image_top1: (pictures > 0).then(|| image as f64 / pictures as f64),
             fused_top1: fused as f64 / n as f64,
         })
         .collect()

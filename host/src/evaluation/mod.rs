@@ -27,13 +27,13 @@ const BATCH: usize = 128;
 /// Accuracies of one model on one set of rows.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
-    /// Labelled pictures evaluated.
+    /// Labelled rows evaluated.
     pub n: usize,
-    /// The image alone, on all of them.
-    pub image: Accuracy,
+    /// The image alone, on all that have one; `None` without any, or without an image branch.
+    pub image: Option<Accuracy>,
     /// The place alone, on those that have one; `None` without any, or without a location branch.
     pub location: Option<Accuracy>,
-    /// Image and place; where the place is missing, the image alone.
+    /// Image and place; where one of them is missing, the other alone.
     pub fused: Accuracy,
     /// The rows without a place, if there are any: the fused answer is the image's.
     pub without_place: Option<Accuracy>,
@@ -60,7 +60,7 @@ pub enum EvaluationError {
         known: String,
     },
     /// Nothing to evaluate.
-    #[error("{data}: no labelled picture{} to evaluate on", match split { Some(s) => format!(" in split {s:?}"), None => String::new() })]
+    #[error("{data}: no labelled row{} with a picture or a place that this model can use to evaluate on", match split { Some(s) => format!(" in split {s:?}"), None => String::new() })]
     Empty {
         /// The data set.
         data: String,
@@ -80,13 +80,14 @@ pub enum EvaluationError {
 pub struct Scored {
     /// The true class.
     pub truth: ClassId,
-    /// Image logits, `[classes]`.
-    pub image: Vec<f32>,
+    /// Image logits, `[classes]`; `None` without a picture or an image branch, never without `presence`.
+    pub image: Option<Vec<f32>>,
     /// Presence scores, `[classes]` in [0, 1]; `None` without a place or a location branch.
     pub presence: Option<Vec<f64>>,
 }
 
-/// The labelled pictures of a split (all splits for `None`), with their classes as the model numbers them.
+/// The labelled rows of a split (all splits for `None`), with their classes as the model numbers them:
+/// those with a picture, and where none has one, those with a place.
 ///
 /// # Errors
 /// [`EvaluationError::UnknownClass`] and [`EvaluationError::Empty`].
@@ -95,10 +96,12 @@ pub fn labelled<'a>(
     split: Option<Split>,
     model: &Labels,
 ) -> Result<Vec<(&'a Row, ClassId)>, EvaluationError> {
+    let wanted = |row: &&Row| split.is_none_or(|split| row.split == Some(split));
+    let pictured = data.rows.iter().filter(wanted).any(|row| row.class.is_some() && row.image.is_some());
     let mut rows = Vec::new();
-    for row in &data.rows {
-        let (Some(class), Some(_)) = (row.class, &row.image) else { continue };
-        if split.is_some_and(|split| row.split != Some(split)) {
+    for row in data.rows.iter().filter(wanted) {
+        let Some(class) = row.class else { continue };
+        if if pictured { row.image.is_none() } else { row.place.is_none() } {
             continue;
         }
         let name = data.labels.name(class);
@@ -131,6 +134,14 @@ pub fn score(
     let mut progress = Progress::new(voice, "evaluate", 0, rows.len() as u64);
     let mut scored = Vec::with_capacity(rows.len());
     for batch in rows.chunks(BATCH) {
+        if !model.has_image() || batch.iter().all(|(row, _)| row.image.is_none()) {
+            for (row, truth) in batch {
+                let presence = presence(model, row)?;
+                // a row with neither is none that this model can answer
+                scored.extend(presence.map(|p| Scored { truth: *truth, image: None, presence: Some(p) }));
+            }
+            continue;
+        }
         let pixels = batch
             .par_iter()
             .filter_map(|(row, _)| row.image.as_deref())
@@ -138,19 +149,20 @@ pub fn score(
             .collect::<Result<Vec<_>, _>>()?;
         let logits = model.image_logits(&pixels).map_err(EvaluationError::Model)?;
         for ((row, truth), image) in batch.iter().zip(logits) {
-            let presence = match row.place.filter(|_| model.has_location()) {
-                Some(at) => Some(
-                    fusion::presence(&Place::configured(at), |point| model.location_logits(point))
-                        .map_err(EvaluationError::Model)?,
-                ),
-                None => None,
-            };
-            scored.push(Scored { truth: *truth, image, presence });
+            let presence = presence(model, row)?;
+            scored.push(Scored { truth: *truth, image: Some(image), presence });
         }
         progress.at(scored.len() as u64, String::new);
     }
-    progress.done(&format!("{} pictures", rows.len()));
+    progress.done(&format!("{} rows", scored.len()));
     Ok(scored)
+}
+
+fn presence(model: &dyn Predictor, row: &Row) -> Result<Option<Vec<f64>>, EvaluationError> {
+    let Some(at) = row.place.filter(|_| model.has_location()) else { return Ok(None) };
+    fusion::presence(&Place::configured(at), |point| model.location_logits(point))
+        .map(Some)
+        .map_err(EvaluationError::Model)
 }
 
 /// Accuracies from scores.
@@ -161,26 +173,27 @@ pub fn summarise(model: &dyn Predictor, scored: &[Scored]) -> Evaluation {
     let mut fused = Vec::with_capacity(scored.len());
     let mut without_place = Vec::new();
     for row in scored {
-        let alone = rank_of(row.truth, &fusion.image_only(&row.image));
-        image.push(alone);
-        match &row.presence {
-            Some(presence) => {
-                location.push(rank_of(row.truth, presence));
-                fused.push(rank_of(row.truth, &fusion.fuse(&row.image, presence, 0.0)));
-            }
-            None => {
-                fused.push(alone);
-                without_place.push(alone);
-            }
+        let alone = row.image.as_ref().map(|logits| rank_of(row.truth, &fusion.image_only(logits)));
+        let place = row.presence.as_ref().map(|presence| rank_of(row.truth, presence));
+        location.extend(place);
+        let both = match (&row.image, &row.presence) {
+            (Some(logits), Some(presence)) => rank_of(row.truth, &fusion.fuse(logits, presence, 0.0)),
+            _ => alone.or(place).unwrap_or(usize::MAX),
+        };
+        fused.push(both);
+        if place.is_none() {
+            without_place.extend(alone);
         }
+        image.push(alone);
     }
+    let some = |ranks: &[usize]| (!ranks.is_empty()).then(|| Accuracy::of(ranks));
     let per_class = ClassAccuracy::group(model.labels(), scored, &image, &fused);
     Evaluation {
         n: scored.len(),
-        image: Accuracy::of(&image),
-        location: (!location.is_empty()).then(|| Accuracy::of(&location)),
+        image: some(&image.into_iter().flatten().collect::<Vec<_>>()),
+        location: some(&location),
         fused: Accuracy::of(&fused),
-        without_place: (!without_place.is_empty()).then(|| Accuracy::of(&without_place)),
+        without_place: some(&without_place),
         per_class,
     }
 }

@@ -16,6 +16,10 @@ pub trait Predictor: Sync {
     fn input(&self) -> &ImageInput;
     /// How the branches are combined.
     fn fusion(&self) -> &Fusion;
+    /// False for a model trained without pictures.
+    fn has_image(&self) -> bool {
+        true
+    }
     /// False for an image-only model.
     fn has_location(&self) -> bool;
     /// Image logits of pictures, each `[height, width, 3]` bytes: `[pictures][classes]`.
@@ -30,6 +34,7 @@ pub trait Predictor: Sync {
     fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String>;
 }
 
+const NO_IMAGE: &str = "the model has no image branch: its data had no pictures";
 const NO_LOCATION: &str = "the model has no location branch";
 
 /// A training run.
@@ -54,16 +59,21 @@ impl Predictor for RunPredictor {
         &self.model.fusion
     }
 
+    fn has_image(&self) -> bool {
+        self.model.image.is_some()
+    }
+
     fn has_location(&self) -> bool {
         self.model.location.is_some()
     }
 
     fn image_logits(&self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, String> {
+        let network = self.model.image.as_ref().ok_or(NO_IMAGE)?;
         let input = &self.model.input;
         let pixels: Vec<f32> = pictures.iter().flat_map(|picture| picture::to_f32(picture, input)).collect();
         let shape = [pictures.len(), 3, input.height as usize, input.width as usize];
         let images = Tensor::<4>::from_data(TensorData::new(pixels, shape), &self.device);
-        rows(self.model.image.forward(images))
+        rows(network.forward(images))
     }
 
     fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String> {

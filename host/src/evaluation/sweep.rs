@@ -186,14 +186,13 @@ fn outcome(data: &Dataset, options: &SweepOptions<'_>, share: f64, seed: u64) ->
     };
     let (csp, run) = train(CSP, true, earlier.as_deref())?;
     let (supervised, _) = train("supervised", false, Some(&run))?;
-    let location =
-        |evaluation: &super::Evaluation| evaluation.location.map_or(f64::NAN, |accuracy| accuracy.top1);
+    let top1 = |accuracy: Option<super::Accuracy>| accuracy.map_or(f64::NAN, |accuracy| accuracy.top1);
     let outcome = Outcome {
-        image: csp.image.top1,
+        image: top1(csp.image),
         supervised: supervised.fused.top1,
         csp: csp.fused.top1,
-        csp_location: location(&csp),
-        supervised_location: location(&supervised),
+        csp_location: top1(csp.location),
+        supervised_location: top1(supervised.location),
     };
     let json = serde_json::to_vec_pretty(&Done { of, outcome }).unwrap_or_default();
     write_atomically(&done, |out| out.write_all(&json))

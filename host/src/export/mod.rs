@@ -204,7 +204,11 @@ pub fn export(
 /// See [`lower::lower`]; [`ExportError::Model`] when it does not answer with one logit a class.
 pub fn image_graph(model: &TrainedModel) -> Result<Graph, ExportError> {
     let shape = [1, 3, model.input.height as usize, model.input.width as usize];
-    let graph = lower::lower("image", &model.image, ("image", shape), "logits", |m, x| m.forward(x))?;
+    let network = model.image.as_ref().ok_or_else(|| ExportError::Model {
+        field: "image",
+        problem: "the run has no image network, since its data has no pictures: a camera needs one".into(),
+    })?;
+    let graph = lower::lower("image", network, ("image", shape), "logits", |m, x| m.forward(x))?;
     expect_classes(&graph, model)?;
     Ok(graph)
 }

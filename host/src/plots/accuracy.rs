@@ -18,13 +18,16 @@ const METHODS: [RGBColor; 3] = [IMAGE, PLACE, FUSED];
 /// # Errors
 /// [`PlotError`].
 pub fn accuracy_bars(path: &Path, title: &str, evaluation: &Evaluation) -> Result<(), PlotError> {
-    let mut groups = vec![("all".to_string(), vec![(evaluation.image.top1, IMAGE)])];
+    let mut groups: Vec<(String, Vec<(f64, RGBColor)>)> = vec![("all".to_string(), Vec::new())];
+    groups[0].1.extend(evaluation.image.map(|accuracy| (accuracy.top1, IMAGE)));
     if let Some(location) = &evaluation.location {
         groups[0].1.push((location.top1, PLACE));
     }
     groups[0].1.push((evaluation.fused.top1, FUSED));
     for class in evaluation.per_class.iter().take(24) {
-        groups.push((class.class.clone(), vec![(class.image_top1, IMAGE), (class.fused_top1, FUSED)]));
+        let mut bars: Vec<_> = class.image_top1.map(|share| (share, IMAGE)).into_iter().collect();
+        bars.push((class.fused_top1, FUSED));
+        groups.push((class.class.clone(), bars));
     }
     let width = (120 + 64 * groups.len()).max(480) as u32;
     save(path, (width, 360), |area| {

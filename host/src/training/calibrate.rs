@@ -94,6 +94,21 @@ pub fn calibrate(cases: &[Case], unseen: &[Opinion], cells: usize) -> Calibratio
     Calibration { fusion, readings: readings(&fusion, cases), remark }
 }
 
+/// A fit without any picture: weight and floor as in [`calibrate`], on `unseen` rows and the `held`
+/// ones. The readings are `prior_top1` and `rows_with_place`.
+pub fn calibrate_prior(held: &[Opinion], unseen: &[Opinion], cells: usize) -> Calibration {
+    let opinions: Vec<Opinion> = unseen.iter().chain(held).cloned().collect();
+    let Calibration { fusion, .. } = calibrate(&[], &opinions, cells);
+    let right = |o: &&Opinion| ranked(&o.presence).first() == Some(&o.class);
+    let mut readings = BTreeMap::new();
+    if !held.is_empty() {
+        let hits = held.iter().filter(right).count();
+        readings.insert("rows_with_place".into(), held.len() as f64);
+        readings.insert("prior_top1".into(), hits as f64 / held.len() as f64);
+    }
+    Calibration { fusion, readings, remark: String::new() }
+}
+
 /// Weight and floor that make the normalised prior likeliest.
 fn worth_alone(opinions: &[Opinion], cells: usize) -> (f64, f64) {
     // an opinion counts by its cell, not by its row: neighbours are right and wrong together

@@ -26,8 +26,8 @@ use super::{
 /// A trained model: both networks and everything their numbers need to be understood.
 #[derive(Debug)]
 pub struct TrainedModel {
-    /// Picture → class logits.
-    pub image: ImageClassifier,
+    /// Picture → class logits; `None` where the data had no pictures.
+    pub image: Option<ImageClassifier>,
     /// Position features → presence logits; `None` where the data had no places.
     pub location: Option<LocationClassifier>,
     /// How a picture becomes the image network's input.
@@ -91,10 +91,10 @@ impl LocationShape {
 pub(crate) fn save(
     run: &RunDir,
     mut info: ModelInfo,
-    image: &Weights,
+    image: Option<&Weights>,
     location: Option<&Weights>,
 ) -> Result<(), TrainError> {
-    let files = [(IMAGE, Some(image)), (LOCATION, location)];
+    let files = [(IMAGE, image), (LOCATION, location)];
     for (name, weights) in files {
         let Some(weights) = weights else { continue };
         let path = run.model().join(name);
@@ -120,8 +120,14 @@ impl TrainedModel {
         let corrupt = |reason: &str| TrainError::corrupt(&path, reason);
         info.fusion.validate().map_err(|e| corrupt(&e.to_string()))?;
 
-        let image = ImageClassifierConfig::new(info.backbone, info.labels.len()).init(device);
-        let image = load_into(&run, &info, IMAGE, "image", image)?;
+        let image = match info.files.contains_key(IMAGE) {
+            true => {
+                let network = ImageClassifierConfig::new(info.backbone, info.labels.len()).init(device);
+                Some(load_into(&run, &info, IMAGE, "image", network)?)
+            }
+            false if info.location.is_some() => None,
+            false => return Err(corrupt("it has neither an image nor a location network")),
+        };
         let location = match (info.location, info.encoder) {
             (Some(shape), Some(encoder)) => {
                 encoder.validate().map_err(|e| corrupt(&e.to_string()))?;
@@ -165,9 +171,11 @@ fn load_into<M: burn::module::Module>(
 fn missing_stage(run: &RunDir) -> &'static str {
     let done = |stage| matches!(runner::finished(run, stage), Ok(Some(_)));
     let config = &run.info().config;
+    let decode = run.info().stages.get("decode");
+    let pictures = decode.and_then(|stage| stage.notes.get("pictures")).is_none_or(|n| *n != 0);
     match () {
-        () if !done("backbone") => "backbone",
-        () if config.pretrain.enabled && !done("pretrain") => "pretrain",
+        () if pictures && !done("backbone") => "backbone",
+        () if pictures && config.pretrain.enabled && !done("pretrain") => "pretrain",
         () if !done("finetune") => "finetune",
         () => "calibrate",
     }

@@ -19,7 +19,7 @@ use csp_models::{
 
 use super::{
     Chosen, RunDir, TrainConfig, TrainError,
-    calibrate::{Case, calibrate},
+    calibrate::{Case, Opinion, calibrate, calibrate_prior},
     config::{Architecture, Head},
     init,
     location::Location,
@@ -116,13 +116,26 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     };
     let job = Job { set: &set, config, seed: options.seed, cache, dataset };
     let pictures = job.pictures(&mut context)?;
-    let image = job.backbone(&mut context, &pictures)?;
-    let outputs = job.features(&mut context, &pictures, &image)?;
-    let location = job.location(&mut context, &pictures, &outputs)?;
-    let (image, logits) = job.head(&mut context, &pictures, &outputs, image)?;
-    let cases = job.cases(&pictures, &logits, location.as_ref(), &context.device)?;
-    let unseen = location.as_ref().map_or(&[][..], |location| &location.unseen);
-    let fit = calibrate(&cases, unseen, set.labelled_cells(config.holdout.block_deg));
+    let cells = set.labelled_cells(config.holdout.block_deg);
+    let (image, location, fit) = if pictures.pixels.is_empty() {
+        voice.say("no row has a picture: only the location branch is trained, the place answers alone");
+        let Some(location) = job.location(&mut context, &pictures, &Outputs::default())? else {
+            let problem = "no training row has a picture, and no labelled one a place".into();
+            return Err(TrainError::Data { data: dataset.source.clone(), problem });
+        };
+        let held = job.held_opinions(&location, &context.device)?;
+        let fit = calibrate_prior(&held, &location.unseen, cells);
+        (None, Some(location), fit)
+    } else {
+        let image = job.backbone(&mut context, &pictures)?;
+        let outputs = job.features(&mut context, &pictures, &image)?;
+        let location = job.location(&mut context, &pictures, &outputs)?;
+        let (image, logits) = job.head(&mut context, &pictures, &outputs, image)?;
+        let cases = job.cases(&pictures, &logits, location.as_ref(), &context.device)?;
+        let unseen = location.as_ref().map_or(&[][..], |location| &location.unseen);
+        let fit = calibrate(&cases, unseen, cells);
+        (Some(image), location, fit)
+    };
     if !fit.remark.is_empty() {
         voice.say(&format!("{:>18} {}", "calibrate", fit.remark));
     }
@@ -144,11 +157,11 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
         labels: set.labels.clone(),
         fusion: fit.fusion,
         thresholds: Thresholds::default(),
-        provenance: job.provenance(options, rows),
+        provenance: job.provenance(options, rows, image.is_some()),
         holdout: fit.readings.clone(),
         files: BTreeMap::new(),
     };
-    model::save(context.run, model, &image, location.as_ref().map(|location| &location.weights))?;
+    model::save(context.run, model, image.as_ref(), location.as_ref().map(|location| &location.weights))?;
     let seconds = run.info().stages.iter().map(|(stage, info)| (stage.clone(), info.seconds)).collect();
     Ok(Summary { rows, holdout: fit.readings, seconds })
 }
@@ -171,6 +184,7 @@ pub(super) struct Pictures {
 }
 
 /// Image network outputs for every picture.
+#[derive(Default)]
 pub(super) struct Outputs {
     pub(super) features: Vec<Vec<f32>>,
     logits: Vec<Vec<f32>>,
@@ -200,7 +214,8 @@ impl Job<'_> {
         let pixels = PixelCache::open(&self.cache, &files, &input, context.voice, context.stop)?
             .ok_or_else(|| self.interrupted("decode"))?;
         let seconds = begun.elapsed().as_secs_f64();
-        context.run.note("decode", StageInfo { seconds, ..StageInfo::default() })?;
+        let notes = BTreeMap::from([("pictures".to_string(), files.len().into())]);
+        context.run.note("decode", StageInfo { seconds, notes, ..StageInfo::default() })?;
         Ok(Pictures { pixels, input, of_sample })
     }
 
@@ -366,7 +381,16 @@ impl Job<'_> {
         Ok(cases)
     }
 
-    fn provenance(&self, options: &TrainOptions<'_>, rows: [usize; 4]) -> ModelProvenance {
+    /// What the prior says of the held-out rows.
+    fn held_opinions(&self, location: &Location, device: &Device) -> Result<Vec<Opinion>, TrainError> {
+        let held = self.set.samples.iter().filter(|sample| sample.role == Role::Holdout);
+        let (places, classes): (Vec<_>, Vec<_>) =
+            held.filter_map(|sample| Some((sample.place?, sample.class?))).unzip();
+        let presence = self.presence(&location.weights, &places, device)?;
+        Ok(presence.into_iter().zip(classes).map(|(presence, class)| Opinion { presence, class }).collect())
+    }
+
+    fn provenance(&self, options: &TrainOptions<'_>, rows: [usize; 4], image: bool) -> ModelProvenance {
         let began = match &self.config.backbone.weights {
             // its name: the folders are the user's own affair
             Some(path) => format!("from {}", path.file_name().unwrap_or_default().to_string_lossy()),
@@ -379,7 +403,10 @@ impl Job<'_> {
             label_fraction: options.labels,
             labelled_rows: (rows[0] + rows[1]) as u64,
             unlabelled_rows: rows[2] as u64,
-            backbone: format!("{} {began}", self.config.backbone.network()),
+            backbone: match image {
+                true => format!("{} {began}", self.config.backbone.network()),
+                false => "none: the data has no pictures".into(),
+            },
             device: options.device.description.clone(),
         }
     }

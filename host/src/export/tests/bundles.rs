@@ -21,7 +21,7 @@ fn model(backbone: BackboneKind, side: u32) -> TrainedModel {
     let encoder = PositionEncoder::Space2vecGrid(Scales { frequencies: 4, r_min: 0.1, r_max: 360.0 });
     let network = FeedForwardConfig::new(encoder.dim()).with_hidden(16).with_output(8);
     TrainedModel {
-        image: classifier(backbone, CLASSES.len()),
+        image: Some(classifier(backbone, CLASSES.len())),
         location: Some(aged(LocationClassifierConfig::new(network, CLASSES.len()).init(&Device::flex()))),
         input: input(side),
         encoder: Some(encoder),
