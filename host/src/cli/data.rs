@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use super::{Context, print_json};
 use crate::{
-    data::{self, Dataset, Format, Options, check},
+    data::{self, Dataset, Format, Options, SplitBy, SplitPlan, check},
     progress::{Progress, Voice},
 };
 
@@ -39,19 +39,27 @@ enum DataCommand {
 /// Ends with 0 when there are no errors and with 1 when there are; the report is complete either way.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// A CSV or TSV, a folder of photographs, or a COCO Camera Traps JSON
+    /// A table, a folder of photographs or tiles, an annotation JSON, a Camtrap DP package, …
+    ///
+    /// Understood as they are distributed: CSV and TSV; a folder with a sub-folder a class (place from
+    /// EXIF, or from the georeference of GeoTIFF tiles); COCO Camera Traps JSON with a location table;
+    /// iNaturalist 2017, 2018 and 2021 JSON, or the folder with train….json and val….json; fMoW's tree
+    /// of …_rgb.json; geo_prior's BirdSnap and NABirds JSON; YFCC's and SINR's CSV; Camtrap DP packages.
     ///
     /// A table names its columns in the first line: `image_path,lat,lon` and, where known, `date`,
-    /// `label`, `split`, `camera`; common other names (latitude, lng, species, …) are understood.
+    /// `label`, `split`, `camera`, `user`, `uncertainty_m`; common other names (latitude, lng, species, …) are understood.
     path: PathBuf,
     /// Read it as this format instead of recognising it
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Table or JSON `location,lat,lon` with the places of a COCO Camera Traps JSON's locations
+    /// Table or JSON `location,lat,lon` with the places of a COCO or iNaturalist JSON
     ///
-    /// Found without this option when it is called <name>_locations.csv or locations.csv beside the JSON.
+    /// Found without this option when it is called <name>_locations.csv, <name>_locations.json or
+    /// locations.csv beside the JSON.
     #[arg(long, value_name = "FILE")]
     locations: Option<PathBuf>,
+    #[command(flatten)]
+    division: Division,
     /// Do not decode the photographs: quicker, and truncated and identical files stay unnoticed
     #[arg(long)]
     no_images: bool,
@@ -71,7 +79,9 @@ pub fn run(args: &DataArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 fn check(args: &CheckArgs, context: &Context) -> anyhow::Result<()> {
-    let options = Options { format: args.format, locations: args.locations.clone() };
+    let mut options =
+        Options { format: args.format, locations: args.locations.clone(), ..Options::default() };
+    args.division.apply(&mut options, &SplitPlan::default());
     let report = check::check(&args.path, &options, !args.no_images, |photographs| {
         let total = photographs as u64;
         let progress = Mutex::new(Some(Progress::new(context.voice, "decode", 0, total)));
@@ -101,29 +111,103 @@ fn check(args: &CheckArgs, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Which rows and which part of them.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Division {
+    /// Divide the rows anew: `random`, `block`, `block:KM`, `camera`; `given` keeps the source's splits
+    ///
+    /// `block` keeps cells of the map together (100 km, or as given), `camera` all photographs of a
+    /// camera, site or location: without either, neighbours on both sides make the figures too good.
+    /// Rows that the source keeps for test stay there; rows without a place or camera go to train.
+    #[arg(long, value_name = "WAY")]
+    pub split_by: Option<SplitBy>,
+    /// Share of the rows that --split-by puts into val [default: 0.2]
+    #[arg(long, value_name = "SHARE", requires = "split_by", value_parser = super::share)]
+    pub split_val: Option<f64>,
+    /// Seed of --split-by [default: 0]
+    #[arg(long, value_name = "N", requires = "split_by")]
+    pub split_seed: Option<u64>,
+    /// Leave the photographs aside, even where they are not on this disk, and learn from places alone
+    #[arg(long)]
+    pub places_only: bool,
+}
+
+impl Division {
+    /// What was asked for here, else `otherwise`.
+    fn plan(&self, otherwise: &SplitPlan) -> SplitPlan {
+        let Some(by) = self.split_by else { return otherwise.clone() };
+        let default = SplitPlan::default();
+        SplitPlan {
+            by,
+            val: self.split_val.unwrap_or(default.val),
+            seed: self.split_seed.unwrap_or(default.seed),
+        }
+    }
+
+    fn apply(&self, options: &mut Options, otherwise: &SplitPlan) {
+        options.places_only = self.places_only;
+        options.split = Some(self.plan(otherwise)).filter(|plan| !plan.is_given());
+    }
+}
+
 /// A data set on the command line of a verb that works on one.
 #[derive(Clone, Debug, Args)]
 pub struct DataSource {
-    /// Photographs with places: a CSV or TSV, a folder, or a COCO Camera Traps JSON.
+    /// Photographs with places, or places alone: a table, a folder, an annotation JSON, a Camtrap DP
+    /// package; `csp-host data check --help` lists the formats.
     #[arg(long, value_name = "TABLE")]
     pub data: PathBuf,
     /// Read it as this format instead of recognising it.
     #[arg(long, value_enum)]
     pub format: Option<Format>,
-    /// Table or JSON with the places of a COCO Camera Traps JSON's locations.
+    /// Table or JSON with the places of a COCO or iNaturalist JSON.
     #[arg(long, value_name = "FILE")]
     pub locations: Option<PathBuf>,
+    /// How the rows are divided.
+    #[command(flatten)]
+    pub division: Division,
 }
 
 impl DataSource {
+    /// How the rows are divided: by the flags, else `otherwise`.
+    pub fn plan(&self, otherwise: &SplitPlan) -> SplitPlan {
+        self.division.plan(otherwise)
+    }
+
     /// Opens it; how it was understood and its warnings go to stderr.
     ///
     /// # Errors
     /// Anything that would spoil training or a figure unnoticed.
     pub fn open(&self, voice: Voice) -> anyhow::Result<Dataset> {
-        let options = Options { format: self.format, locations: self.locations.clone() };
+        self.open_split(&SplitPlan::default(), voice)
+    }
+
+    /// [`open`](Self::open), divided as `plan` says where the flags say nothing.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and rows that cannot be divided so.
+    pub fn open_split(&self, plan: &SplitPlan, voice: Voice) -> anyhow::Result<Dataset> {
+        let mut options =
+            Options { format: self.format, locations: self.locations.clone(), ..Options::default() };
+        self.division.apply(&mut options, plan);
         let opened = data::open_with(&self.data, &options)?;
         voice.say(&format!("{}: {}, {} rows", self.data.display(), opened.format, opened.dataset.rows.len()));
+        if options.split.is_some() {
+            opened.notes.iter().filter(|note| note.starts_with("divided")).for_each(|note| voice.say(note));
+        }
+        let rows = &opened.dataset.rows;
+        let lacking = |lacks: fn(&data::Row) -> bool| rows.iter().filter(|row| lacks(row)).count();
+        for (n, what) in [
+            (lacking(|row| row.place.is_none()), "without a place: the image branch alone learns from them"),
+            (
+                lacking(|row| row.image.is_none()),
+                "without a photograph: the location branch alone learns from them",
+            ),
+        ] {
+            if n > 0 {
+                voice.say(&format!("{n} of {} rows are {what}", rows.len()));
+            }
+        }
         for problem in opened.problems.iter() {
             voice.say(&format!("warning: {problem}"));
         }

@@ -71,7 +71,7 @@ pub struct TrainArgs {
 /// # Errors
 /// Bad data or settings, no such device, a full disk, an interruption.
 pub fn run(args: &TrainArgs, context: &Context) -> Result<()> {
-    let config = args.config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::read)?;
+    let mut config = args.config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::read)?;
     if args.print_config {
         out!("{}", config.explained()?);
         return Ok(());
@@ -80,7 +80,9 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<()> {
         anyhow::bail!("--data and --out say what to train on and where to");
     };
     let device = training::choose_device(&args.device)?;
-    let data = source.open(context.voice)?;
+    // a flag wins over the file, and the run keeps what counted
+    config.split = source.plan(&config.split);
+    let data = source.open_split(&config.split, context.voice)?;
     let reason = if device.reason.is_empty() { String::new() } else { format!(": {}", device.reason) };
     context.voice.say(&format!("device: {}{reason}", device.description));
     let stop = stop_on_ctrl_c()?;

@@ -1,22 +1,22 @@
-//! COCO Camera Traps JSON: images, annotations and categories, places by location.
-//!
-//! Images that carry their own latitude and longitude, as iNaturalist's JSON does, need no location table.
+//! COCO-like JSON: images, annotations and categories. COCO Camera Traps has the places by location,
+//! in a second file; iNaturalist 2017 and 2018, and fMoW as CSP's authors converted it, by image in a
+//! second file; iNaturalist 2021 in the images themselves.
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::File,
-    io::BufReader,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use csp_models::place::LatLon;
-use serde::{Deserialize, Deserializer, de::Visitor};
+use serde::Deserialize;
 
 use super::{
-    DataError, MAX_INDEX_FILE, Split, coordinates,
-    locations::{self, Locations},
+    DataError, Split, class_names, coordinates,
+    json::{self, Id, Value},
+    lineage::{self, Lineages},
+    locations::{self, Fact, Locations},
     problem::{Kind, Problems, quoted},
-    rows::Draft,
+    rows::{At, Draft, Users},
     table::resolve,
 };
 
@@ -29,22 +29,70 @@ struct Coco {
     categories: Vec<Category>,
 }
 
+/// An image as it is kept while reading: millions of them.
 #[derive(Deserialize)]
+#[serde(from = "RawImage")]
 struct Image {
+    id: Id,
+    file_name: Box<str>,
+    location: Option<Id>,
+    split: Option<Box<str>>,
+    date: Option<Box<str>>,
+    user: Option<Box<str>>,
+    lat: Value,
+    lon: Value,
+    uncertainty: Value,
+    corrupt: bool,
+}
+
+/// An image as files have it.
+#[derive(Deserialize)]
+struct RawImage {
     id: Id,
     file_name: String,
     #[serde(default)]
-    location: Option<Id>,
-    #[serde(default, alias = "date", alias = "date_captured")]
-    datetime: Option<String>,
+    location: Value,
+    #[serde(default)]
+    datetime: Value,
+    #[serde(default)]
+    date: Value,
+    #[serde(default)]
+    date_captured: Value,
     #[serde(default, alias = "lat")]
-    latitude: Option<f64>,
+    latitude: Value,
     #[serde(default, alias = "lon", alias = "lng")]
-    longitude: Option<f64>,
+    longitude: Value,
+    #[serde(default, alias = "loc_uncert")]
+    location_uncertainty: Value,
     #[serde(default)]
-    split: Option<String>,
+    user_id: Value,
     #[serde(default)]
-    corrupt: bool,
+    rights_holder: Value,
+    #[serde(default)]
+    split: Value,
+    #[serde(default)]
+    corrupt: Value,
+}
+
+impl From<RawImage> for Image {
+    fn from(raw: RawImage) -> Self {
+        let boxed = |value: &Value| value.text().map(String::into_boxed_str);
+        Self {
+            id: raw.id,
+            file_name: raw.file_name.into(),
+            location: match raw.location {
+                Value::Id(id) => Some(id),
+                other => other.text().map(|text| Id::of(&text)),
+            },
+            split: boxed(&raw.split),
+            date: boxed(&raw.datetime).or_else(|| boxed(&raw.date)).or_else(|| boxed(&raw.date_captured)),
+            user: boxed(&raw.user_id).or_else(|| boxed(&raw.rights_holder)),
+            lat: raw.latitude,
+            lon: raw.longitude,
+            uncertainty: raw.location_uncertainty,
+            corrupt: matches!(raw.corrupt.text().as_deref(), Some("true" | "1")),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -56,33 +104,9 @@ struct Annotation {
 #[derive(Deserialize)]
 struct Category {
     id: Id,
-    name: String,
-}
-
-/// An id that some write as a number and some as text.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Id(String);
-
-impl<'de> Deserialize<'de> for Id {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl Visitor<'_> for Any {
-            type Value = Id;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an id (a number or text)")
-            }
-            fn visit_str<E>(self, value: &str) -> Result<Id, E> {
-                Ok(Id(value.into()))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Id, E> {
-                Ok(Id(value.to_string()))
-            }
-            fn visit_i64<E>(self, value: i64) -> Result<Id, E> {
-                Ok(Id(value.to_string()))
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
+    name: Value,
+    #[serde(flatten)]
+    groups: HashMap<String, serde_json::Value>,
 }
 
 /// Reads a JSON and the location table given or beside it.
@@ -92,16 +116,18 @@ impl<'de> Deserialize<'de> for Id {
 pub(crate) fn read(
     path: &Path,
     location_table: Option<&Path>,
+    lineages: &mut Lineages,
     notes: &mut Vec<String>,
     problems: &mut Problems,
 ) -> Result<Vec<Draft>, DataError> {
-    let coco = parse(path)?;
-    let own_places = coco.images.iter().any(|image| image.latitude.is_some() || image.longitude.is_some());
+    let coco: Coco = json::read(path, "a COCO Camera Traps or iNaturalist JSON", notes)?;
+    let mut users = Users::default();
+    let own_places = coco.images.iter().any(|image| image.lat != Value::Missing);
     let beside = location_table.map(Path::to_path_buf).or_else(|| locations::beside(path));
-    let places = match &beside {
+    let facts = match &beside {
         Some(table) => {
-            notes.push(format!("places of locations from {}", table.display()));
-            locations::read(table, problems)?
+            notes.push(format!("places from {}", table.display()));
+            locations::read(table, &mut users, notes, problems)?
         }
         None => {
             if !own_places {
@@ -113,14 +139,13 @@ pub(crate) fn read(
             Locations::new()
         }
     };
-    let classes = classes(&coco, problems);
+    let mut classes = Classes::of(&coco, path, lineages, notes, problems)?;
     let base = image_folder(path, &coco.images);
     notes.push(format!("photographs in {}", base.display()));
-    let mut ids = HashSet::new();
     let mut drafts = Vec::with_capacity(coco.images.len());
-    for image in &coco.images {
-        let at = format!("image {}", quoted(&image.id.0));
-        if !ids.insert(&image.id) {
+    for (i, image) in coco.images.into_iter().enumerate() {
+        let at = At::Image(image.id.clone());
+        if classes.is_repeated(i) {
             problems.add(Kind::BrokenReference, || format!("{at}: the id is used twice"));
             continue;
         }
@@ -128,121 +153,158 @@ pub(crate) fn read(
             problems.add(Kind::MarkedCorrupt, || format!("{at}: {}", quoted(&image.file_name)));
             continue;
         }
-        let split = image.split.as_deref().filter(|word| !word.trim().is_empty()).and_then(|word| {
+        let split = image.split.as_deref().and_then(|word| {
             let split = Split::from_word(word);
             if split.is_none() {
                 problems.add(Kind::UnknownSplit, || format!("{at}: split {}", quoted(word)));
             }
             split
         });
+        let fact = image.location.as_ref().and_then(|id| facts.get(id)).or_else(|| facts.get(&image.id));
+        let own = coordinates::of_values(&at, &image.lat, &image.lon, problems);
+        let own_uncertainty = coordinates::uncertainty_of_value(&at, &image.uncertainty, problems);
+        if own.is_none() && image.lat == Value::Missing && fact.is_none() && beside.is_some() {
+            problems.add(Kind::UnknownLocation, || {
+                let name = image.location.as_ref().map_or("none".into(), |id| quoted(&id.to_string()));
+                format!("{at}: location {name}")
+            });
+        }
+        let none = Fact::default();
+        let fact = fact.unwrap_or(&none);
         drafts.push(Draft {
-            place: place(image, &at, &places, beside.is_some(), problems),
-            name: image.file_name.clone(),
+            place: own.or(fact.place),
+            uncertainty_m: if own.is_some() { own_uncertainty } else { fact.uncertainty_m },
             image: Some(resolve(&base, &image.file_name)),
-            date: image.datetime.clone().filter(|text| !coordinates::is_empty_cell(text)),
-            class: class(image, &at, &classes, problems),
+            name: image.file_name.into(),
+            date: image.date.map(String::from).or_else(|| fact.date.clone()),
+            season: fact.season,
+            class: classes.of_image(i, &at, problems),
             split,
-            camera: image.location.as_ref().map(|id| id.0.clone()),
+            camera: image.location.as_ref().map(Id::to_string),
+            user: image.user.map(|name| users.of(&name)).or_else(|| fact.user.clone()),
             at,
-            ..Draft::default()
         });
     }
     Ok(drafts)
 }
 
-fn parse(path: &Path) -> Result<Coco, DataError> {
-    let io = |source| DataError::io(path, source);
-    let file = File::open(path).map_err(io)?;
-    if file.metadata().map_err(io)?.len() > MAX_INDEX_FILE {
-        return Err(DataError::outline(path, "larger than 4 GiB; split the JSON"));
-    }
-    let mut reader = BufReader::new(file);
-    // a byte-order mark is not JSON, and common
-    if std::io::BufRead::fill_buf(&mut reader).map_err(io)?.starts_with(b"\xef\xbb\xbf") {
-        std::io::BufRead::consume(&mut reader, 3);
-    }
-    serde_json::from_reader(reader)
-        .map_err(|error| DataError::outline(path, format!("not a COCO Camera Traps JSON: {error}")))
+/// Which classes each image has.
+struct Classes {
+    names: Vec<Arc<str>>,
+    of_images: Vec<Found>,
 }
 
-/// The classes of each image, sorted, each once.
-fn classes<'a>(coco: &'a Coco, problems: &mut Problems) -> HashMap<&'a Id, Vec<&'a str>> {
-    let mut names: HashMap<&Id, &str> = HashMap::new();
-    for category in &coco.categories {
-        if names.insert(&category.id, category.name.trim()).is_some_and(|name| name != category.name.trim()) {
-            problems.add(Kind::BrokenReference, || {
-                format!("category {}: the id is used twice", quoted(&category.id.0))
-            });
-        }
-    }
-    let images: HashSet<&Id> = coco.images.iter().map(|image| &image.id).collect();
-    let mut classes: HashMap<&Id, Vec<&str>> = HashMap::new();
-    for (i, annotation) in coco.annotations.iter().enumerate() {
-        let Some(name) = names.get(&annotation.category_id) else {
-            problems.add(Kind::BrokenReference, || {
-                format!("annotations[{i}]: no category {}", quoted(&annotation.category_id.0))
-            });
-            continue;
-        };
-        if !images.contains(&annotation.image_id) {
-            problems.add(Kind::BrokenReference, || {
-                format!("annotations[{i}]: no image {}", quoted(&annotation.image_id.0))
-            });
-            continue;
-        }
-        let names = classes.entry(&annotation.image_id).or_default();
-        if let Err(at) = names.binary_search(name) {
-            names.insert(at, name);
-        }
-    }
-    classes
+#[derive(Clone)]
+enum Found {
+    None,
+    /// The same id as an earlier image.
+    Repeated,
+    One(u32),
+    Several(Vec<u32>),
 }
 
-fn class(
-    image: &Image,
-    at: &str,
-    classes: &HashMap<&Id, Vec<&str>>,
-    problems: &mut Problems,
-) -> Option<String> {
-    match classes.get(&image.id).map(Vec::as_slice) {
-        None | Some([] | [""]) => None,
-        Some([name]) => Some((*name).into()),
-        Some(names) => {
-            problems.add(Kind::SeveralClasses, || {
-                format!("{at}: {}", names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "))
-            });
-            None
+impl Classes {
+    fn of(
+        coco: &Coco,
+        path: &Path,
+        lineages: &mut Lineages,
+        notes: &mut Vec<String>,
+        problems: &mut Problems,
+    ) -> Result<Self, DataError> {
+        let mut this = Self { names: Vec::new(), of_images: vec![Found::None; coco.images.len()] };
+        let by_category = this.categories(coco, path, lineages, notes, problems)?;
+        let mut images: HashMap<&Id, usize> = HashMap::with_capacity(coco.images.len());
+        for (i, image) in coco.images.iter().enumerate() {
+            if *images.entry(&image.id).or_insert(i) != i {
+                this.of_images[i] = Found::Repeated;
+            }
         }
+        for (i, annotation) in coco.annotations.iter().enumerate() {
+            let Some(&class) = by_category.get(&annotation.category_id) else {
+                problems.add(Kind::BrokenReference, || {
+                    format!("annotations[{i}]: no category {}", quoted(&annotation.category_id.to_string()))
+                });
+                continue;
+            };
+            let Some(&image) = images.get(&annotation.image_id) else {
+                problems.add(Kind::BrokenReference, || {
+                    format!("annotations[{i}]: no image {}", quoted(&annotation.image_id.to_string()))
+                });
+                continue;
+            };
+            let found = &mut this.of_images[image];
+            match found {
+                Found::None | Found::Repeated => *found = Found::One(class),
+                Found::One(other) if *other != class => *found = Found::Several(vec![*other, class]),
+                Found::Several(others) if !others.contains(&class) => others.push(class),
+                _ => {}
+            }
+        }
+        Ok(this)
     }
-}
 
-fn place(
-    image: &Image,
-    at: &str,
-    locations: &Locations,
-    expected: bool,
-    problems: &mut Problems,
-) -> Option<LatLon> {
-    match (image.latitude, image.longitude) {
-        (Some(lat), Some(lon)) => return coordinates::place(at, lat, lon, problems),
-        (None, None) => {}
-        (lat, _) => {
-            let (given, absent) =
-                if lat.is_some() { ("latitude", "longitude") } else { ("longitude", "latitude") };
-            problems.add(Kind::HalfPlace, || format!("{at}: {given} without {absent}"));
-            return None;
-        }
-    }
-    // some tables are keyed by the image itself
-    let by_location = image.location.as_ref().and_then(|id| locations.get(&id.0));
-    let place = by_location.or_else(|| locations.get(&image.id.0)).copied();
-    if place.is_none() && expected {
-        problems.add(Kind::UnknownLocation, || {
-            let name = image.location.as_ref().map_or("none".into(), |id| quoted(&id.0));
-            format!("{at}: location {name}")
+    /// The class of each category; one class for categories of one name.
+    fn categories(
+        &mut self,
+        coco: &Coco,
+        path: &Path,
+        lineages: &mut Lineages,
+        notes: &mut Vec<String>,
+        problems: &mut Problems,
+    ) -> Result<HashMap<Id, u32>, DataError> {
+        let mut by_category = HashMap::new();
+        let mut by_name: HashMap<String, (u32, Id)> = HashMap::new();
+        let real = class_names::beside_json(path, coco.categories.iter().map(|c| &c.name), notes)?;
+        let plain = |category: &Category| category.name.text().unwrap_or_default().trim().to_string();
+        let listed: HashSet<&Id> = coco.categories.iter().map(|category| &category.id).collect();
+        // a file without categories, as fMoW's: all of them are in the file beside
+        let extra = real.iter().filter(|(id, _)| coco.categories.is_empty() && !listed.contains(id));
+        let extra = extra.map(|(id, name)| (id.clone(), name.clone(), Vec::new()));
+        let own = coco.categories.iter().map(|category| {
+            let name = real.get(&category.id).cloned().unwrap_or_else(|| plain(category));
+            let groups = category.groups.iter().filter_map(|(rank, name)| Some((&**rank, name.as_str()?)));
+            let lineage = lineage::of(&name, groups);
+            (category.id.clone(), name, lineage)
         });
+        for (id, name, groups) in own.chain(extra) {
+            let next = self.names.len() as u32;
+            let (class, first) = by_name.entry(name.clone()).or_insert((next, id.clone()));
+            if *class == next {
+                self.names.push(name.as_str().into());
+            } else if *first != id && !name.is_empty() {
+                problems.add(Kind::SharedName, || format!("categories {first} and {id}: {}", quoted(&name)));
+            }
+            if by_category.insert(id.clone(), *class).is_some_and(|earlier| earlier != *class) {
+                problems.add(Kind::BrokenReference, || {
+                    format!("category {}: the id is used twice", quoted(&id.to_string()))
+                });
+            }
+            if !groups.is_empty() {
+                lineages.entry(name).or_insert(groups);
+            }
+        }
+        Ok(by_category)
     }
-    place
+
+    fn is_repeated(&self, image: usize) -> bool {
+        matches!(self.of_images[image], Found::Repeated)
+    }
+
+    fn of_image(&mut self, image: usize, at: &At, problems: &mut Problems) -> Option<Arc<str>> {
+        match &self.of_images[image] {
+            Found::None | Found::Repeated => None,
+            Found::One(class) => Some(&self.names[*class as usize]).filter(|name| !name.is_empty()).cloned(),
+            Found::Several(classes) => {
+                problems.add(Kind::SeveralClasses, || {
+                    let mut names: Vec<String> =
+                        classes.iter().map(|&class| quoted(&self.names[class as usize])).collect();
+                    names.sort();
+                    format!("{at}: {}", names.join(", "))
+                });
+                None
+            }
+        }
+    }
 }
 
 /// Photographs lie beside the JSON or in a folder `images` or named like it: the first that holds any of the first few.
@@ -253,4 +315,61 @@ fn image_folder(json: &Path, images: &[Image]) -> PathBuf {
     let holds =
         |folder: &&PathBuf| images.iter().take(20).any(|image| resolve(folder, &image.file_name).is_file());
     candidates.iter().find(holds).unwrap_or(&candidates[0]).clone()
+}
+
+/// The JSONs of a folder that holds one a split, as iNaturalist's does: `train2018.json` and
+/// `val2018.json`. Empty unless one is for training.
+pub(crate) fn of_folder(folder: &Path) -> Vec<(Split, PathBuf)> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut found: Vec<(Split, PathBuf)> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let name = path.file_name()?.to_str()?.strip_suffix(".json")?;
+            let split = match name {
+                _ if name.contains("location") || name.contains("categor") => return None,
+                _ if name.starts_with("train") => Split::Train,
+                _ if name.starts_with("val") => Split::Val,
+                // the annotations of the challenges' test sets are not public: these have none
+                _ => return None,
+            };
+            Some((split, path.clone()))
+        })
+        .collect();
+    found.sort();
+    if found.iter().any(|(split, _)| *split == Split::Train) { found } else { Vec::new() }
+}
+
+/// Reads the JSONs of a folder, each as its split.
+///
+/// # Errors
+/// Those of [`read`]; two JSONs for one split.
+pub(crate) fn read_folder(
+    folder: &Path,
+    lineages: &mut Lineages,
+    notes: &mut Vec<String>,
+    problems: &mut Problems,
+) -> Result<Vec<Draft>, DataError> {
+    let files = of_folder(folder);
+    if let Some(pair) = files.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Err(DataError::outline(
+            folder,
+            format!(
+                "{} and {} are both for {}: give one of them, or a folder with one a split",
+                name(&pair[0].1),
+                name(&pair[1].1),
+                pair[0].0
+            ),
+        ));
+    }
+    let mut all = Vec::new();
+    for (split, path) in files {
+        let mut drafts = read(&path, None, lineages, notes, problems)?;
+        drafts.iter_mut().for_each(|draft| draft.split = Some(split));
+        all.append(&mut drafts);
+    }
+    if all.is_empty() {
+        return Err(DataError::outline(folder, "no train….json in it: give the folder of the annotations"));
+    }
+    Ok(all)
 }

@@ -1,8 +1,13 @@
 //! Two cells of text become a place, nothing, or a problem.
 
+use std::fmt::Display;
+
 use csp_models::place::{LatLon, PlaceError};
 
-use super::problem::{Kind, Problems, quoted};
+use super::{
+    json::Value,
+    problem::{Kind, Problems, quoted},
+};
 
 /// A cell that says "no value" in one of the usual ways.
 pub(crate) fn is_empty_cell(text: &str) -> bool {
@@ -52,7 +57,7 @@ impl<'a> PlaceReader<'a> {
         }
         let (lat, lon) =
             (self.degrees(at, self.lat_name, lat, problems), self.degrees(at, self.lon_name, lon, problems));
-        place(at, lat?, lon?, problems)
+        place(&at, lat?, lon?, problems)
     }
 
     fn degrees(&mut self, at: &str, column: &str, text: &str, problems: &mut Problems) -> Option<f64> {
@@ -101,7 +106,7 @@ const FARTHEST: f64 = 20_037_508.0;
 
 /// How far off a place may be. Zero, negative and impossible values are what sources write for
 /// "unknown": they are counted and read as that.
-pub(crate) fn uncertainty(at: &str, metres: f64, problems: &mut Problems) -> Option<f64> {
+pub(crate) fn uncertainty(at: &dyn Display, metres: f64, problems: &mut Problems) -> Option<f64> {
     if metres > 0.0 && metres <= FARTHEST {
         return Some(metres);
     }
@@ -118,7 +123,7 @@ pub(crate) fn uncertainty_cell(
 ) -> Option<f64> {
     let text = text?;
     match text.trim().trim_end_matches('m').trim_end().parse() {
-        Ok(metres) => uncertainty(at, metres, problems),
+        Ok(metres) => uncertainty(&at, metres, problems),
         Err(_) => {
             problems
                 .add(Kind::BadUncertainty, || format!("{at}, column {}: {}", quoted(column), quoted(text)));
@@ -127,8 +132,48 @@ pub(crate) fn uncertainty_cell(
     }
 }
 
+/// [`uncertainty`] of a field, which may be missing.
+pub(crate) fn uncertainty_of_value(at: &dyn Display, value: &Value, problems: &mut Problems) -> Option<f64> {
+    match value.number() {
+        Ok(metres) => metres.and_then(|metres| uncertainty(at, metres, problems)),
+        Err(text) => {
+            problems.add(Kind::BadUncertainty, || format!("{at}: {}", quoted(text)));
+            None
+        }
+    }
+}
+
+/// Two fields of a JSON as a place; `None` when both are missing, and with a problem.
+pub(crate) fn of_values(
+    at: &dyn Display,
+    lat: &Value,
+    lon: &Value,
+    problems: &mut Problems,
+) -> Option<LatLon> {
+    let mut number = |name: &str, value: &Value| match value.number() {
+        Ok(number) => Some(number),
+        Err(text) => {
+            problems.add(Kind::NotANumber, || {
+                format!("{at}, {name}: {} is not a number of degrees", quoted(text))
+            });
+            None
+        }
+    };
+    let (lat, lon) = (number("latitude", lat), number("longitude", lon));
+    match (lat?, lon?) {
+        (None, None) => None,
+        (Some(lat), Some(lon)) => place(at, lat, lon, problems),
+        (lat, _) => {
+            let names = ["latitude", "longitude"];
+            let [given, absent] = if lat.is_some() { names } else { [names[1], names[0]] };
+            problems.add(Kind::HalfPlace, || format!("{at}: {given} without {absent}"));
+            None
+        }
+    }
+}
+
 /// Two numbers as a place that was measured.
-pub(crate) fn place(at: &str, lat: f64, lon: f64, problems: &mut Problems) -> Option<LatLon> {
+pub(crate) fn place(at: &dyn Display, lat: f64, lon: f64, problems: &mut Problems) -> Option<LatLon> {
     let error = match LatLon::measured(lat, lon) {
         Ok(place) => return Some(place),
         Err(error) => error,

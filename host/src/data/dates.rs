@@ -77,6 +77,45 @@ pub(crate) fn parse(text: &str, order: Order) -> Option<Day> {
     None
 }
 
+/// Seconds since 1970 of an ISO 8601 date and time. Without a zone it counts as UTC: enough to compare
+/// moments of one source.
+pub(crate) fn moment(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let (date, rest) = text.split_once(['T', 't', ' '])?;
+    let [year, month, day] = three(date, '-')?;
+    let day = Day::new(year, month, day)?;
+    let days = days_from_civil(day.year, day.month, day.day)?;
+    let end = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
+    let (time, zone) = rest.split_at(end);
+    let clock = |text: &str| -> Option<[i64; 3]> {
+        let mut parts = text.split(':').map(|part| {
+            let whole = part.split('.').next().unwrap_or(part);
+            (whole.len() == 2 && whole.bytes().all(|b| b.is_ascii_digit()))
+                .then(|| whole.parse().ok())
+                .flatten()
+        });
+        let (hours, minutes) = (parts.next()??, parts.next()??);
+        let seconds = parts.next().unwrap_or(Some(0))?;
+        (parts.next().is_none() && hours < 24 && minutes < 60 && seconds <= 60)
+            .then_some([hours, minutes, seconds])
+    };
+    let [hours, minutes, seconds] = clock(time.trim())?;
+    let offset = match zone.split_at_checked(1) {
+        None | Some(("Z" | "z", "")) => 0,
+        Some((sign, shift)) => {
+            let shift = if shift.contains(':') || shift.len() != 4 {
+                shift.to_string()
+            } else {
+                format!("{}:{}", shift.get(..2)?, shift.get(2..)?)
+            };
+            let shift = if shift.contains(':') { shift } else { format!("{shift}:00") };
+            let [hours, minutes, _] = clock(&shift)?;
+            (hours * 3600 + minutes * 60) * if sign == "-" { -1 } else { 1 }
+        }
+    };
+    Some(days * 86_400 + hours * 3600 + minutes * 60 + seconds - offset)
+}
+
 /// `a/b/year`, the year last and of four digits. The same with dashes.
 fn slashes(text: &str) -> Option<[i64; 3]> {
     let date = date_part(text);
@@ -143,6 +182,31 @@ mod tests {
             "24-05-01",
         ] {
             assert_eq!(day(text, Order::DayFirst), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_the_zone() {
+        let summer = moment("2020-05-30T04:57:37+02:00").unwrap();
+        assert_eq!(summer, 1_590_807_457);
+        for same in [
+            "2020-05-30T02:57:37Z",
+            "2020-05-30 02:57:37",
+            "2020-05-29T22:57:37-0400",
+            "2020-05-30T02:57:37.9+00",
+        ] {
+            assert_eq!(moment(same), Some(summer), "{same}");
+        }
+        for bad in [
+            "2020-05-30",
+            "2020-05-30T25:00:00Z",
+            "2020-02-30T00:00:00Z",
+            "T",
+            "2020-05-30Tx",
+            "2020-05-30T01:00+2:1:1:1",
+            "2020-05-30T01:00:00+é0",
+        ] {
+            assert_eq!(moment(bad), None, "{bad}");
         }
     }
 

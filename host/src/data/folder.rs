@@ -71,12 +71,12 @@ pub(crate) fn read(
         };
         let (class, deeper) = rest.split_first().map_or((None, rest), |(class, rest)| (Some(class), rest));
         drafts.push(Draft {
-            at: quoted(&name),
+            at: quoted(&name).into(),
             name,
             image: Some(file),
             place: facts.place,
             date: facts.date,
-            class: class.cloned(),
+            class: class.map(|name| name.as_str().into()),
             split,
             camera: (!deeper.is_empty()).then(|| deeper.join("/")),
             ..Draft::default()

@@ -2,30 +2,44 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::{BufReader, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use csp_models::place::LatLon;
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::{
-    DataError, MAX_INDEX_FILE,
+    DataError,
     columns::{self, Role},
     coordinates::{self, PlaceReader, is_empty_cell},
+    json::{self, Id, Value},
     problem::{Kind, Problems, quoted},
     recognise,
+    rows::Users,
     table::Table,
 };
 
-/// Where each location is, by its name in the images.
-pub(crate) type Locations = HashMap<String, LatLon>;
+/// What a second file says about a location or an image.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fact {
+    pub(crate) place: Option<LatLon>,
+    pub(crate) uncertainty_m: Option<f64>,
+    pub(crate) date: Option<String>,
+    /// The share of the year, where the file gives that.
+    pub(crate) season: Option<f64>,
+    pub(crate) user: Option<Arc<str>>,
+}
 
-/// The location table that belongs to a JSON by its name: `<stem>_locations.*`, `locations.*`, `gps_locations.json`.
+/// By the name of a location in the images, or the id of an image.
+pub(crate) type Locations = HashMap<Id, Fact>;
+
+/// The location table that belongs to a JSON by its name: `<stem>_locations.*`, `<stem>_location.json`,
+/// `locations.*`, `gps_locations.json`.
 pub(crate) fn beside(json: &Path) -> Option<PathBuf> {
     let stem = json.file_stem()?.to_string_lossy();
-    let names = [format!("{stem}_locations"), "locations".into(), "gps_locations".into()];
+    let names =
+        [format!("{stem}_locations"), format!("{stem}_location"), "locations".into(), "gps_locations".into()];
     names
         .iter()
         .flat_map(|name| ["csv", "tsv", "json"].map(|extension| format!("{name}.{extension}")))
@@ -37,25 +51,19 @@ pub(crate) fn beside(json: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// Unreadable, or without the columns or fields a location needs.
-pub(crate) fn read(path: &Path, problems: &mut Problems) -> Result<Locations, DataError> {
-    match first_byte(path)? {
-        Some(b'{' | b'[') => from_json(path, problems),
+pub(crate) fn read(
+    path: &Path,
+    users: &mut Users,
+    notes: &mut Vec<String>,
+    problems: &mut Problems,
+) -> Result<Locations, DataError> {
+    match recognise::first_byte(path)? {
+        Some(b'{' | b'[') => from_json(path, users, notes, problems),
         _ => {
             recognise::format(path)?; // a workbook or a photograph is named as such
             from_table(path, problems)
         }
     }
-}
-
-fn first_byte(path: &Path) -> Result<Option<u8>, DataError> {
-    let file = File::open(path).map_err(|source| DataError::io(path, source))?;
-    for byte in BufReader::new(file).bytes().take(4096) {
-        let byte = byte.map_err(|source| DataError::io(path, source))?;
-        if !byte.is_ascii_whitespace() && ![0xef, 0xbb, 0xbf].contains(&byte) {
-            return Ok(Some(byte));
-        }
-    }
-    Ok(None)
 }
 
 fn from_table(path: &Path, problems: &mut Problems) -> Result<Locations, DataError> {
@@ -87,57 +95,117 @@ fn from_table(path: &Path, problems: &mut Problems) -> Result<Locations, DataErr
         if let Some(place) = place
             && !is_empty_cell(fields[id.index])
         {
-            insert(&mut locations, &at, fields[id.index], place, problems);
+            insert(
+                &mut locations,
+                &at,
+                Id::of(fields[id.index]),
+                Fact { place: Some(place), ..Fact::default() },
+                problems,
+            );
         }
     })?;
     places.finish(problems);
     Ok(locations)
 }
 
+/// An entry of a location JSON: a camera's location, or an image of iNaturalist 2017 and 2018.
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    location: Value,
+    #[serde(default)]
+    location_id: Value,
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    name: Value,
+    #[serde(default, alias = "latitude", alias = "decimalLatitude")]
+    lat: Value,
+    #[serde(default, alias = "lng", alias = "longitude", alias = "decimalLongitude")]
+    lon: Value,
+    #[serde(default, alias = "location_uncertainty", alias = "coordinateUncertainty")]
+    loc_uncert: Value,
+    #[serde(default)]
+    date: Value,
+    #[serde(default)]
+    date_c: Value,
+    #[serde(default)]
+    user_id: Value,
+}
+
+impl Entry {
+    fn fact(&self, at: &str, users: &mut Users, problems: &mut Problems) -> Fact {
+        Fact {
+            place: coordinates::of_values(&at, &self.lat, &self.lon, problems),
+            uncertainty_m: coordinates::uncertainty_of_value(&at, &self.loc_uncert, problems),
+            date: self.date.text(),
+            season: season(&at, &self.date_c, problems),
+            user: self.user_id.text().map(|name| users.of(&name)),
+        }
+    }
+}
+
+/// A share of the year as a file gives it, 0 to 1.
+pub(crate) fn season(at: &dyn std::fmt::Display, share: &Value, problems: &mut Problems) -> Option<f64> {
+    match share.number() {
+        Ok(None) => None,
+        // the last day of the year of some conventions is the first of ours
+        Ok(Some(share)) if (0.0..=1.0).contains(&share) => Some(share % 1.0),
+        Ok(Some(share)) => {
+            problems.add(Kind::BadDate, || format!("{at}: {share} is no share of a year, 0 to 1"));
+            None
+        }
+        Err(text) => {
+            problems.add(Kind::BadDate, || format!("{at}: {} is no share of a year", quoted(text)));
+            None
+        }
+    }
+}
+
 /// `{"loc1": {"lat": …, "lon": …}, …}` or `[{"location": "loc1", "lat": …, "lon": …}, …]`.
-fn from_json(path: &Path, problems: &mut Problems) -> Result<Locations, DataError> {
-    let file = File::open(path).map_err(|source| DataError::io(path, source))?;
-    let value: Value = serde_json::from_reader(BufReader::new(file.take(MAX_INDEX_FILE)))
-        .map_err(|error| DataError::outline(path, format!("not JSON: {error}")))?;
+fn from_json(
+    path: &Path,
+    users: &mut Users,
+    notes: &mut Vec<String>,
+    problems: &mut Problems,
+) -> Result<Locations, DataError> {
     let mut locations = Locations::new();
     let name = file_name(path);
-    let mut add = |id: &str, entry: &Value, problems: &mut Problems| {
-        let at = format!("{name}: location {}", quoted(id));
-        let degrees = |keys: &[&str]| keys.iter().find_map(|key| entry.get(key)).and_then(Value::as_f64);
-        let lat = degrees(&["lat", "latitude", "decimalLatitude"]);
-        let lon = degrees(&["lon", "lng", "longitude", "decimalLongitude"]);
-        match (lat, lon) {
-            (Some(lat), Some(lon)) => {
-                if let Some(place) = coordinates::place(&at, lat, lon, problems) {
-                    insert(&mut locations, &at, id, place, problems);
-                }
-            }
-            _ => problems.add(Kind::NotANumber, || format!("{at}: no numbers `lat` and `lon` in it")),
+    let what = "a location JSON";
+    if recognise::first_byte(path)? == Some(b'{') {
+        let entries: HashMap<String, Entry> = json::read(path, what, notes)?;
+        for (id, entry) in entries {
+            let at = format!("{name}: location {}", quoted(&id));
+            let fact = entry.fact(&at, users, problems);
+            insert(&mut locations, &at, Id::of(&id), fact, problems);
         }
-    };
-    match &value {
-        Value::Object(entries) => entries.iter().for_each(|(id, entry)| add(id, entry, problems)),
-        Value::Array(entries) => {
-            for (i, entry) in entries.iter().enumerate() {
-                let id = ["location", "location_id", "id", "name"].iter().find_map(|key| entry.get(key));
-                match id {
-                    Some(Value::String(id)) => add(id, entry, problems),
-                    Some(Value::Number(id)) => add(&id.to_string(), entry, problems),
-                    _ => problems
-                        .add(Kind::BrokenReference, || format!("{name}: entry {i} names no `location`")),
-                }
+        return Ok(locations);
+    }
+    let entries: Vec<Entry> = json::read(path, what, notes)?;
+    for (i, entry) in entries.iter().enumerate() {
+        let ids = [&entry.location, &entry.location_id, &entry.id, &entry.name];
+        match ids.into_iter().find_map(Value::text) {
+            Some(id) => {
+                let at = format!("{name}: location {}", quoted(&id));
+                let fact = entry.fact(&at, users, problems);
+                insert(&mut locations, &at, Id::of(&id), fact, problems);
+            }
+            None => {
+                problems.add(Kind::BrokenReference, || format!("{name}: entry {i} names no `location`"));
             }
         }
-        _ => return Err(DataError::outline(path, "a location JSON is an object or a list")),
     }
     Ok(locations)
 }
 
-fn insert(locations: &mut Locations, at: &str, id: &str, place: LatLon, problems: &mut Problems) {
-    let first = *locations.entry(id.to_string()).or_insert(place);
+fn insert(locations: &mut Locations, at: &str, id: Id, fact: Fact, problems: &mut Problems) {
+    let place = fact.place;
+    let name = quoted(&id.to_string());
+    let first = locations.entry(id).or_insert(fact).place;
     if first != place {
         problems.add(Kind::ConflictingPlaces, || {
-            format!("{at}: location {} is at {first} and {place}", quoted(id))
+            let say = |place: Option<LatLon>| place.map_or("no place".into(), |place| place.to_string());
+            format!("{at}: location {name} is at {} and {}", say(first), say(place))
         });
     }
 }

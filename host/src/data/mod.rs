@@ -3,22 +3,32 @@
 //! | module | holds |
 //! |---|---|
 //! | [`problem`] | what can be wrong, how bad it is and what to do about it |
-//! | [`split`] | holding rows out by block or camera, keeping a share of the labels |
+//! | [`split`], [`units`] | dividing rows by block or camera; the draws behind every choice of rows |
 //! | [`check`] | the report of `csp-host data check` |
 //! | `recognise` | which format a path is |
 //! | `table`, `columns`, `coordinates`, `dates` | CSV and TSV, as people write them |
 //! | `folder`, `exif_place` | a folder of photographs with GPS |
-//! | `coco`, `locations` | COCO Camera Traps JSON with coordinates from a second file |
+//! | `coco`, `locations` | COCO Camera Traps and iNaturalist JSON, with places from a second file or their own |
+//! | `camtrap_dp` | Camtrap DP packages |
+//! | `fmow` | the tree of Functional Map of the World |
+//! | `geo_prior` | the JSONs of geo_prior's release: BirdSnap, NABirds, location lists |
+//! | `json`, `class_names`, `lineage` | what these share: lenient JSON, names of numbered classes, taxonomy |
 //! | `swapped` | rows whose latitude and longitude may be exchanged though both are in range |
 //! | `rows` | from drafts of any format to rows: classes numbered, duplicates settled, digest taken |
 
+mod camtrap_dp;
 mod check_images;
+mod class_names;
 mod coco;
 mod columns;
 mod coordinates;
 mod dates;
 mod exif_place;
+mod fmow;
 mod folder;
+mod geo_prior;
+mod json;
+mod lineage;
 mod locations;
 mod recognise;
 mod rows;
@@ -29,6 +39,7 @@ mod text_map;
 pub mod check;
 pub mod problem;
 pub mod split;
+pub mod units;
 
 use std::{
     fmt, io,
@@ -42,10 +53,15 @@ use csp_models::{
 };
 use serde::{Deserialize, Serialize};
 
+use lineage::Lineages;
 use problem::{Kind, Problems, Severity};
+pub use split::{SplitBy, SplitPlan};
 
 /// Largest table or JSON that is read, bytes.
 pub const MAX_INDEX_FILE: u64 = 4 << 30;
+
+/// Most rows that are read.
+pub const MAX_ROWS: usize = 20_000_000;
 
 /// Which part of a data set a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, clap::ValueEnum)]
@@ -132,6 +148,16 @@ pub enum Format {
     #[value(name = "coco")]
     #[serde(rename = "coco")]
     CocoCameraTraps,
+    /// iNaturalist 2017, 2018 or 2021: an annotation JSON, or the folder with train….json and val….json.
+    #[value(name = "inat")]
+    #[serde(rename = "inat")]
+    INaturalist,
+    /// A Camtrap DP package: its folder or its datapackage.json.
+    CamtrapDp,
+    /// The folder of Functional Map of the World: …_rgb.json beside …_rgb.jpg.
+    Fmow,
+    /// A JSON of geo_prior's release: BirdSnap, NABirds, or a list of locations with classes.
+    GeoPrior,
 }
 
 impl fmt::Display for Format {
@@ -140,17 +166,27 @@ impl fmt::Display for Format {
             Self::Table => "table",
             Self::Folder => "folder of photographs",
             Self::CocoCameraTraps => "COCO Camera Traps JSON",
+            Self::INaturalist => "iNaturalist JSON",
+            Self::CamtrapDp => "Camtrap DP package",
+            Self::Fmow => "Functional Map of the World",
+            Self::GeoPrior => "geo_prior JSON",
         })
     }
 }
 
 /// How to open a data set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// The format, where it is not to be recognised.
     pub format: Option<Format>,
     /// The table of coordinates that a COCO Camera Traps JSON needs, where it has no usual name.
     pub locations: Option<PathBuf>,
+    /// Leaves the photographs aside: for learning from places alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub places_only: bool,
+    /// Divides the rows anew into train and val, in place of what the source gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<SplitPlan>,
 }
 
 /// A data set and what was found while reading it.
@@ -238,23 +274,48 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
     };
     let mut problems = Problems::default();
     let mut notes = Vec::new();
-    let drafts = match format {
+    let mut lineages = Lineages::new();
+    let places = options.locations.as_deref();
+    let mut drafts = match format {
         Format::Table => table::read(path, &mut notes, &mut problems)?,
         Format::Folder => folder::read(path, &mut notes, &mut problems)?,
-        Format::CocoCameraTraps => coco::read(path, options.locations.as_deref(), &mut notes, &mut problems)?,
+        Format::INaturalist if path.is_dir() => {
+            coco::read_folder(path, &mut lineages, &mut notes, &mut problems)?
+        }
+        Format::CocoCameraTraps | Format::INaturalist => {
+            coco::read(path, places, &mut lineages, &mut notes, &mut problems)?
+        }
+        Format::CamtrapDp => camtrap_dp::read(path, &mut lineages, &mut notes, &mut problems)?,
+        Format::Fmow => fmow::read(path, &mut notes, &mut problems)?,
+        Format::GeoPrior => geo_prior::read(path, &mut notes, &mut problems)?,
     };
-    if options.locations.is_some() && format != Format::CocoCameraTraps {
+    if drafts.len() > MAX_ROWS {
+        return Err(DataError::outline(path, format!("more than {MAX_ROWS} rows; split the data set")));
+    }
+    if options.places_only {
+        notes.push("photographs are left aside (places only)".into());
+        drafts.iter_mut().for_each(|draft| draft.image = None);
+    }
+    if options.locations.is_some() && !matches!(format, Format::CocoCameraTraps | Format::INaturalist) {
         notes.push("the location table is not used: this format has its own places".into());
     }
     // rows that were dropped for an error are reported as that
     if drafts.is_empty() && problems.total(Severity::Error) == 0 {
         problems.add(Kind::NoRows, || path.display().to_string());
     }
-    let mut dataset = rows::settle(path, drafts, &mut problems);
+    let mut drafts = rows::without_repeats(drafts, &mut problems);
+    if let Some(plan) = &options.split {
+        let note = split::assign(&mut drafts, plan);
+        notes.extend(note.map_err(|error| DataError::outline(path, error.to_string()))?);
+    }
+    let mut dataset = rows::settle(path, drafts, &lineages, &mut problems);
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-    dataset.options = Options { format: Some(format), locations: options.locations.as_ref().map(absolute) };
+    let locations = options.locations.as_ref().map(absolute);
+    dataset.options = Options { format: Some(format), locations, ..options.clone() };
     Ok(Opened { dataset, format, notes, problems })
 }
 
+#[cfg(test)]
+mod formats_tests;
 #[cfg(test)]
 mod tests;

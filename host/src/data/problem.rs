@@ -94,7 +94,10 @@ kinds! {
     /// One photograph in two splits.
     SplitLeak Error "one photograph in different splits" => "keep it in one split: a model is not tested on what it learned",
     /// An annotation or image that refers to nothing, or an id used twice.
-    BrokenReference Error "ids that are used twice or point nowhere" => "repair the JSON",
+    BrokenReference Error "ids that are used twice or point nowhere" => "repair the file",
+    /// A footprint that gives no place.
+    BadFootprint Error "footprints that are no polygon of longitude and latitude"
+        => "repair or remove the entry",
     /// More classes than a model can have.
     TooManyClasses Error "more than 65,535 classes" => "check that the class column is not an identifier",
 
@@ -113,6 +116,24 @@ kinds! {
     /// Rows without split among rows with one.
     PartialSplit Warning "rows without a split although others have one"
         => "they belong to no part: give them a split",
+    /// Two categories of one name.
+    SharedName Warning "different categories with one name; they are one class here"
+        => "rename one of them if they are not the same thing",
+    /// An observation of a type that the standard does not have.
+    UnknownObservation Warning "observation types that Camtrap DP does not have; these observations are left out"
+        => "use animal, human, vehicle, blank, unknown or unclassified",
+    /// A photograph given as an address.
+    RemoteImage Warning "media that are addresses, not files; these rows keep their place and have no photograph"
+        => "download them and write their paths into media.csv",
+    /// A medium of a package that is not on this disk.
+    AbsentMedia Warning "media that are not on this disk; these rows keep their place and have no photograph"
+        => "copy them into the package, or go on without",
+    /// Videos and sounds.
+    NotAPicture Warning "media that are no JPEG or PNG; these rows keep their place and have no photograph"
+        => "export frames of videos as JPEG",
+    /// A class number without a name.
+    UnnamedClass Warning "class numbers that the list of names does not have; they keep their number"
+        => "complete the list",
     /// A date that cannot be read.
     BadDate Warning "dates that are not understood; these rows have no season"
         => "write YYYY-MM-DD",

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
@@ -16,20 +18,52 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Dataset, Options, Row, Split, dates,
+    json::Id,
+    lineage::Lineages,
     problem::{Kind, Problems, quoted},
     swapped,
 };
+
+/// Where a row stands, for messages. An id is written out only where something is wrong.
+#[derive(Clone, Debug)]
+pub(crate) enum At {
+    Text(Box<str>),
+    Image(Id),
+}
+
+impl Default for At {
+    fn default() -> Self {
+        Self::Text("".into())
+    }
+}
+
+impl<S: Into<Box<str>>> From<S> for At {
+    fn from(text: S) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Image(id) => write!(f, "image {}", quoted(&id.to_string())),
+        }
+    }
+}
 
 /// A row as its format gives it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Draft {
     /// Where it stands, for messages: `line 12`, `image "a1"`.
-    pub(crate) at: String,
+    pub(crate) at: At,
     pub(crate) name: String,
     pub(crate) image: Option<PathBuf>,
     pub(crate) place: Option<LatLon>,
     pub(crate) date: Option<String>,
-    pub(crate) class: Option<String>,
+    /// Share of the year where the source gives that; it wins over the date.
+    pub(crate) season: Option<f64>,
+    pub(crate) class: Option<Arc<str>>,
     pub(crate) split: Option<Split>,
     pub(crate) camera: Option<String>,
     /// Whatever names the person; empty is nobody.
@@ -54,34 +88,44 @@ impl Users {
     }
 }
 
-/// Makes the data set of the drafts; whatever is wrong with them goes to `problems`.
-pub(crate) fn settle(source: &Path, drafts: Vec<Draft>, problems: &mut Problems) -> Dataset {
-    let drafts = without_repeats(drafts, problems);
+/// Makes the data set of drafts [without repeats](without_repeats); whatever is wrong with them goes to `problems`.
+pub(crate) fn settle(
+    source: &Path,
+    drafts: Vec<Draft>,
+    lineages: &Lineages,
+    problems: &mut Problems,
+) -> Dataset {
     find_images(&drafts, problems);
-    let labels = number_classes(&drafts, problems);
+    let mut labels = number_classes(&drafts, problems);
+    for label in &mut labels.0 {
+        label.lineage = lineages.get(&label.name).cloned().unwrap_or_default();
+    }
     let ids: HashMap<&str, ClassId> =
         labels.0.iter().enumerate().map(|(i, label)| (label.name.as_str(), ClassId(i as u16))).collect();
     let order = dates::order(drafts.iter().filter_map(|draft| draft.date.as_deref()));
-    let rows: Vec<Row> = drafts
-        .iter()
-        .map(|draft| Row {
-            name: draft.name.clone(),
-            image: draft.image.clone(),
-            place: draft.place,
-            season: season(draft, order, problems),
-            class: draft.class.as_deref().and_then(|name| ids.get(name).copied()),
-            split: draft.split,
-            camera: draft.camera.clone(),
-            user: draft.user.clone(),
-            uncertainty_m: draft.uncertainty_m,
+    let (at, rows): (Vec<At>, Vec<Row>) = drafts
+        .into_iter()
+        .map(|draft| {
+            let row = Row {
+                season: draft.season.or_else(|| season(&draft, order, problems)),
+                name: draft.name,
+                image: draft.image,
+                place: draft.place,
+                class: draft.class.as_deref().and_then(|name| ids.get(name).copied()),
+                split: draft.split,
+                camera: draft.camera,
+                user: draft.user,
+                uncertainty_m: draft.uncertainty_m,
+            };
+            (draft.at, row)
         })
-        .collect();
-    look_at_splits(&drafts, &rows, &labels, problems);
+        .unzip();
+    look_at_splits(&at, &rows, &labels, problems);
     look_at_places(&rows, problems);
     for row in swapped::suspects(&rows) {
         problems.add(Kind::MaybeSwapped, || {
             let place = rows[row].place.map_or(String::new(), |place| place.to_string());
-            format!("{}: {place}", drafts[row].at)
+            format!("{}: {place}", at[row])
         });
     }
     let sha256 = digest(&rows, &labels);
@@ -91,8 +135,8 @@ pub(crate) fn settle(source: &Path, drafts: Vec<Draft>, problems: &mut Problems)
 }
 
 /// Each photograph once. The same row again is dropped; a contradiction is an error.
-fn without_repeats(drafts: Vec<Draft>, problems: &mut Problems) -> Vec<Draft> {
-    let mut first: HashMap<PathBuf, usize> = HashMap::new();
+pub(crate) fn without_repeats(drafts: Vec<Draft>, problems: &mut Problems) -> Vec<Draft> {
+    let mut first: HashMap<u64, usize> = HashMap::new();
     let mut kept: Vec<Draft> = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let Some(image) = &draft.image else {
@@ -100,19 +144,21 @@ fn without_repeats(drafts: Vec<Draft>, problems: &mut Problems) -> Vec<Draft> {
             continue;
         };
         // `./a.jpg` and `a.jpg` are one file
-        let key: PathBuf = image.components().filter(|c| *c != Component::CurDir).collect();
-        let Some(&earlier) = first.get(&key) else {
-            first.insert(key, kept.len());
+        let mut key = DefaultHasher::new();
+        plain(image).for_each(|part| part.hash(&mut key));
+        let earlier = *first.entry(key.finish()).or_insert(kept.len());
+        // a hash is small where a path is not; two paths of one hash are two files
+        let same = |other: &&Draft| other.image.as_deref().is_some_and(|path| plain(path).eq(plain(image)));
+        let Some(other) = kept.get(earlier).filter(same) else {
             kept.push(draft);
             continue;
         };
-        let other = &kept[earlier];
         let where_ = |what: String| format!("{} and {}: {}: {what}", other.at, draft.at, quoted(&draft.name));
         let mut contradiction = false;
         if other.class != draft.class {
             contradiction = true;
             problems.add(Kind::ConflictingLabels, || {
-                let name = |class: &Option<String>| class.as_deref().map_or("no class".into(), quoted);
+                let name = |class: &Option<Arc<str>>| class.as_deref().map_or("no class".into(), quoted);
                 where_(format!("{} and {}", name(&other.class), name(&draft.class)))
             });
         }
@@ -135,6 +181,10 @@ fn without_repeats(drafts: Vec<Draft>, problems: &mut Problems) -> Vec<Draft> {
         }
     }
     kept
+}
+
+fn plain(path: &Path) -> impl Iterator<Item = Component<'_>> {
+    path.components().filter(|part| *part != Component::CurDir)
 }
 
 fn find_images(drafts: &[Draft], problems: &mut Problems) {
@@ -192,11 +242,11 @@ fn season(draft: &Draft, order: dates::Order, problems: &mut Problems) -> Option
     season
 }
 
-fn look_at_splits(drafts: &[Draft], rows: &[Row], labels: &Labels, problems: &mut Problems) {
+fn look_at_splits(at: &[At], rows: &[Row], labels: &Labels, problems: &mut Problems) {
     if rows.iter().any(|row| row.split.is_some()) {
-        for (draft, row) in drafts.iter().zip(rows) {
+        for (at, row) in at.iter().zip(rows) {
             if row.split.is_none() {
-                problems.add(Kind::PartialSplit, || format!("{}: {}", draft.at, quoted(&row.name)));
+                problems.add(Kind::PartialSplit, || format!("{at}: {}", quoted(&row.name)));
             }
         }
     }
@@ -271,12 +321,17 @@ mod tests {
 
     fn draft(line: usize, image: &str, class: &str) -> Draft {
         Draft {
-            at: format!("line {line}"),
+            at: format!("line {line}").into(),
             name: image.into(),
             image: Some(Path::new("/d").join(image)),
             class: Some(class.into()),
             ..Draft::default()
         }
+    }
+
+    fn settle(path: &Path, drafts: Vec<Draft>, problems: &mut Problems) -> Dataset {
+        let drafts = without_repeats(drafts, problems);
+        super::settle(path, drafts, &Lineages::new(), problems)
     }
 
     fn kinds(problems: &Problems) -> Vec<(Kind, usize)> {

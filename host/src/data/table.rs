@@ -9,9 +9,11 @@ use std::{
 use csv::{ByteRecord, ReaderBuilder};
 
 use super::{
-    DataError, MAX_INDEX_FILE, Split,
+    DataError, MAX_INDEX_FILE, MAX_ROWS, Split,
+    class_names::{self, Names},
     columns::{self, Column, Columns},
     coordinates::{PlaceReader, is_empty_cell, uncertainty_cell},
+    json::Id,
     problem::{Kind, Problems, quoted},
     rows::{Draft, Users},
 };
@@ -112,10 +114,18 @@ impl Table {
         mut each: impl FnMut(&str, &[&str], &mut Problems),
     ) -> Result<(), DataError> {
         let mut record = ByteRecord::new();
+        let mut rows = 0;
         // `headers()` was not called: this reads and skips the header
         while self.reader.read_byte_record(&mut record).map_err(|error| csv_error(&self.path, error))? {
             let byte = record.position().map_or(0, csv::Position::byte);
             let at = format!("line {}", self.lines.line_of(byte).map_err(|e| DataError::io(&self.path, e))?);
+            rows += 1;
+            if rows > MAX_ROWS {
+                return Err(DataError::outline(
+                    &self.path,
+                    format!("more than {MAX_ROWS} rows; split the table"),
+                ));
+            }
             if record.len() != self.header.len() {
                 problems.add(Kind::RaggedRow, || {
                     format!("{at}: {} fields, the header has {}", record.len(), self.header.len())
@@ -173,9 +183,10 @@ pub(crate) fn read(
     if !unused.is_empty() {
         notes.push(format!("columns not used: {}", unused.join(", ")));
     }
+    let names = class_names::beside_table(path, notes)?;
     let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let mut drafts = Vec::new();
-    let mut users = Users::default();
+    let (mut users, mut classes) = (Users::default(), Users::default());
     let mut places = PlaceReader::new(&columns.lat.name, &columns.lon.name, table.decimal_comma);
     table.each(problems, |at, fields, problems| {
         let cell = |column: &Option<Column>| {
@@ -195,7 +206,7 @@ pub(crate) fn read(
             image: image.map(|name| resolve(&base, name)),
             place: places.read(at, fields[columns.lat.index], fields[columns.lon.index], problems),
             date: cell(&columns.date).map(Into::into),
-            class: class(at, &columns.label, fields, problems),
+            class: class(at, &columns.label, fields, &names, problems).map(|name| classes.of(&name)),
             split: split(at, &columns.split, cell(&columns.split), problems),
             camera: cell(&columns.camera).map(Into::into),
             user: cell(&columns.user).map(|name| users.of(name)),
@@ -203,6 +214,7 @@ pub(crate) fn read(
                 .uncertainty
                 .as_ref()
                 .and_then(|column| uncertainty_cell(at, &column.name, cell(&columns.uncertainty), problems)),
+            season: None,
         });
     })?;
     places.finish(problems);
@@ -210,7 +222,13 @@ pub(crate) fn read(
 }
 
 /// A class is any word but those that say "nothing"; `none` stays one, since it can mean an empty picture.
-fn class(at: &str, column: &Option<Column>, fields: &[&str], problems: &mut Problems) -> Option<String> {
+fn class(
+    at: &str,
+    column: &Option<Column>,
+    fields: &[&str],
+    names: &Names,
+    problems: &mut Problems,
+) -> Option<String> {
     let column = column.as_ref()?;
     let text = fields[column.index];
     if text.is_empty() {
@@ -220,7 +238,17 @@ fn class(at: &str, column: &Option<Column>, fields: &[&str], problems: &mut Prob
         problems.add(Kind::EmptyWord, || format!("{at}, column {}: {}", quoted(&column.name), quoted(text)));
         return None;
     }
-    Some(text.into())
+    match names.get(&Id::of(text)) {
+        Some(name) => Some(name.clone()),
+        None => {
+            if !names.is_empty() {
+                problems.add(Kind::UnnamedClass, || {
+                    format!("{at}, column {}: {}", quoted(&column.name), quoted(text))
+                });
+            }
+            Some(text.into())
+        }
+    }
 }
 
 fn split(at: &str, column: &Option<Column>, cell: Option<&str>, problems: &mut Problems) -> Option<Split> {

@@ -134,7 +134,7 @@ fn plan(seed: u64, size: SampleSize) -> Vec<Shot> {
             let local = i % sites.len();
             let place = world::jitter(&mut rng, sites[local]);
             let species = ranges.draw(&mut rng, sites[local]);
-            let day = 20_089 + crate::data::split::below(&mut rng, 365) as i64; // 2025-01-01 on
+            let day = 20_089 + crate::data::units::below(&mut rng, 365) as i64; // 2025-01-01 on
             let (year, month, day) = civil_from_days(day);
             shots.push(Shot {
                 name: format!("synthetic-{:05}.jpg", shots.len() + 1),
@@ -181,7 +181,7 @@ fn readme(seed: u64, size: SampleSize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{self, problem::Severity, split::spatial_blocks};
+    use crate::data::{self, problem::Severity, units::Unit};
     use std::{
         collections::{BTreeMap, HashSet},
         time::Instant,
@@ -224,18 +224,7 @@ mod tests {
             let of = |split| shots.iter().filter(move |shot| shot.split == split);
             assert_eq!((of(Split::Train).count(), of(Split::Val).count()), (1200, 400));
             let cells = |split| -> HashSet<_> {
-                let rows: Vec<data::Row> = of(split)
-                    .map(|shot| data::Row {
-                        name: String::new(),
-                        image: None,
-                        place: Some(shot.place),
-                        season: None,
-                        class: None,
-                        split: None,
-                        ..data::Row::default()
-                    })
-                    .collect();
-                spatial_blocks(&rows, CELL_DEGREES).unwrap().into_iter().collect()
+                of(split).map(|shot| Unit::of_degrees(0, Some(shot.place), CELL_DEGREES)).collect()
             };
             assert!(cells(Split::Train).is_disjoint(&cells(Split::Val)));
             let mut counts = BTreeMap::new();

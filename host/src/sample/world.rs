@@ -6,7 +6,7 @@ use csp_models::place::LatLon;
 use rand::Rng;
 
 use super::SampleSize;
-use crate::data::split::{below, shuffle};
+use crate::data::units::{below, shuffle};
 
 /// The invented species; neighbours (0 and 1, 2 and 3, …) look alike. Their genera are 0 to 3.
 pub const SPECIES: [&str; 8] = [

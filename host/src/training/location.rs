@@ -10,12 +10,12 @@ use super::{
     calibrate::Opinion,
     config::Objective,
     pipeline::{Job, Outputs, Pictures},
-    roles::{self, Role, Sample},
+    roles::{Role, Sample},
     runner::{self, Context},
     stages::{Finetune, Pretrain, Sightings, Start, matrix, project},
     weights::Weights,
 };
-use crate::features::location_logits;
+use crate::{data::units, features::location_logits};
 
 /// The trained location branch.
 pub(super) struct Location {
@@ -130,7 +130,8 @@ impl Job<'_> {
     ) -> Result<Vec<Opinion>, TrainError> {
         let folds = self.config.finetune.folds;
         let rows = &sightings.rows;
-        let parts = roles::folds(rows, folds, self.seed, self.config.holdout.block_deg);
+        let places: Vec<LatLon> = rows.iter().map(|(place, _)| *place).collect();
+        let parts = units::folds(&places, folds, self.seed, self.config.holdout.block_deg);
         let mut opinions = Vec::new();
         for (name, part) in FOLDS.into_iter().zip(&parts) {
             let (aside, learned): (Vec<_>, Vec<_>) =

@@ -1,17 +1,19 @@
 //! Which row may teach what. A [`TrainingSet`] is all that the stages see of a data set: the labels
 //! it does not grant are not in it, so no stage can look at one.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use csp_models::{
     labels::{ClassId, Labels},
     place::LatLon,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{TrainError, config::HoldoutConfig};
-use crate::data::{Dataset, Row, Split};
+use crate::data::{
+    Dataset, Row, Split,
+    units::{self, Unit},
+};
 
 /// What a training row is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +86,7 @@ impl TrainingSet {
         if train.is_empty() {
             return Err(refuse("no row has split = train".into()));
         }
-        let granted = label_subset(&train, fraction, seed);
+        let granted = units::label_subset(&train, fraction, seed);
         if granted.is_empty() {
             return Err(refuse("no training row has a label".into()));
         }
@@ -95,9 +97,10 @@ impl TrainingSet {
                 "every labelled training row is {only:?}: a classifier needs at least two classes"
             )));
         }
-        let blocks = hold_out(&train, &granted, seed, holdout);
+        let want = ((granted.len() as f64 * holdout.share).round() as usize).min(holdout.max_rows);
+        let blocks = units::hold_out(&train, &granted, want, holdout.block_deg, seed);
         let samples = train.into_iter().map(|(row, source)| {
-            let held = blocks.contains(&unit(row, source.place, holdout.block_deg));
+            let held = blocks.contains(&Unit::of_degrees(row, source.place, holdout.block_deg));
             let class = granted.get(&row).copied();
             let role = match (class, held) {
                 (Some(_), true) => Role::Holdout,
@@ -119,7 +122,10 @@ impl TrainingSet {
     /// Number of cells with a labelled row.
     pub(crate) fn labelled_cells(&self, block_deg: f64) -> usize {
         let placed = self.samples.iter().filter(|s| s.class.is_some() && s.place.is_some());
-        placed.map(|s| unit(s.row, s.place, block_deg)).collect::<std::collections::BTreeSet<_>>().len()
+        placed
+            .map(|s| Unit::of_degrees(s.row, s.place, block_deg))
+            .collect::<std::collections::BTreeSet<_>>()
+            .len()
     }
 
     /// The rows by role.
@@ -134,123 +140,11 @@ impl TrainingSet {
     }
 }
 
-/// The rows whose label training may use: of each class `fraction` of its labelled rows, at least
-/// one, chosen by a hash of seed and row so that one row's label does not move the choice of others.
-fn label_subset(train: &[(usize, &Row)], fraction: f64, seed: u64) -> BTreeMap<usize, ClassId> {
-    let mut by_class: BTreeMap<ClassId, Vec<usize>> = BTreeMap::new();
-    for (row, source) in train {
-        if let Some(class) = source.class {
-            by_class.entry(class).or_default().push(*row);
-        }
-    }
-    let mut granted = BTreeMap::new();
-    for (class, mut rows) in by_class {
-        let count = ((rows.len() as f64 * fraction).round_ties_even() as usize).clamp(1, rows.len());
-        rows.sort_by_key(|&row| draw(seed, "labels", &row.to_le_bytes()));
-        granted.extend(rows.into_iter().take(count).map(|row| (row, class)));
-    }
-    granted
-}
-
-/// What is held out together: a cell of the grid of places, or a single row without a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Unit {
-    Cell(i32, i32),
-    Row(usize),
-}
-
-impl Unit {
-    /// A random number of its own.
-    fn key(self, seed: u64, purpose: &str) -> [u8; 32] {
-        match self {
-            Self::Cell(a, b) => draw(seed, purpose, &[[0; 4], a.to_le_bytes(), b.to_le_bytes()].concat()),
-            Self::Row(row) => draw(seed, purpose, &row.to_le_bytes()),
-        }
-    }
-}
-
-fn unit(row: usize, place: Option<LatLon>, block_deg: f64) -> Unit {
-    match place {
-        Some(place) => {
-            Unit::Cell((place.lat() / block_deg).floor() as i32, (place.lon() / block_deg).floor() as i32)
-        }
-        None => Unit::Row(row),
-    }
-}
-
-/// Units in random order until the share is reached; one that holds the last labelled rows of a
-/// class, or would overshoot by half the share, is passed over. Empty when nothing can be spared.
-fn hold_out(
-    train: &[(usize, &Row)],
-    granted: &BTreeMap<usize, ClassId>,
-    seed: u64,
-    config: &HoldoutConfig,
-) -> Vec<Unit> {
-    let want = ((granted.len() as f64 * config.share).round() as usize).min(config.max_rows);
-    let mut units: BTreeMap<Unit, BTreeMap<ClassId, usize>> = BTreeMap::new();
-    let mut left: BTreeMap<ClassId, usize> = BTreeMap::new();
-    for (row, source) in train {
-        if let Some(&class) = granted.get(row) {
-            let unit = unit(*row, source.place, config.block_deg);
-            *units.entry(unit).or_default().entry(class).or_default() += 1;
-            *left.entry(class).or_default() += 1;
-        }
-    }
-    let mut order: Vec<_> = units.into_iter().collect();
-    order.sort_by_key(|(unit, _)| unit.key(seed, "holdout"));
-    let (mut held, mut count) = (Vec::new(), 0);
-    for (unit, classes) in order {
-        let size: usize = classes.values().sum();
-        let spares = classes.iter().all(|(class, n)| left[class] > *n);
-        if count < want && spares && count + size <= want + want.div_ceil(2) {
-            classes.iter().for_each(|(class, n)| *left.entry(*class).or_default() -= n);
-            count += size;
-            held.push(unit);
-        }
-    }
-    held.sort_unstable();
-    held
-}
-
-/// Divides rows into `folds` parts of about equal size, whole cells each; indices into `rows`. Empty
-/// when there are fewer cells than parts.
-pub(crate) fn folds(
-    rows: &[(LatLon, ClassId)],
-    folds: usize,
-    seed: u64,
-    block_deg: f64,
-) -> Vec<std::collections::BTreeSet<usize>> {
-    let mut cells: BTreeMap<Unit, Vec<usize>> = BTreeMap::new();
-    for (i, (place, _)) in rows.iter().enumerate() {
-        cells.entry(unit(i, Some(*place), block_deg)).or_default().push(i);
-    }
-    if folds < 2 || cells.len() < folds {
-        return Vec::new();
-    }
-    let mut order: Vec<(Unit, Vec<usize>)> = cells.into_iter().collect();
-    order.sort_by_key(|(unit, members)| (std::cmp::Reverse(members.len()), unit.key(seed, "fold")));
-    let mut parts = vec![std::collections::BTreeSet::new(); folds];
-    for (_, members) in order {
-        // largest first into the smallest part keeps the parts even
-        let smallest = (0..folds).min_by_key(|&i| parts[i].len()).unwrap_or(0);
-        parts[smallest].extend(members);
-    }
-    parts
-}
-
-/// A number that depends on the seed, the purpose and the key alone.
-fn draw(seed: u64, purpose: &str, key: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(seed.to_le_bytes());
-    hash.update(purpose.as_bytes());
-    hash.update(key);
-    hash.finalize().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use csp_models::labels::Label;
+    use sha2::{Digest, Sha256};
 
     /// 600 rows over 30 cells, three classes, a quarter of them validation rows.
     fn dataset() -> Dataset {
@@ -299,8 +193,8 @@ mod tests {
     fn held_out_cells_are_seen_by_nothing_else() {
         let data = dataset();
         let set = set(&data, 0.2);
-        let cell = |s: &Sample| unit(s.row, s.place, 1.0);
-        let held: Vec<Unit> = set.samples.iter().filter(|s| s.role == Role::Holdout).map(cell).collect();
+        let cell = |s: &Sample| Unit::of_degrees(s.row, s.place, 1.0);
+        let held: Vec<Unit<'_>> = set.samples.iter().filter(|s| s.role == Role::Holdout).map(cell).collect();
         for sample in &set.samples {
             let inside = held.contains(&cell(sample));
             assert_eq!(inside, matches!(sample.role, Role::Holdout | Role::Shielded), "{sample:?}");
@@ -316,6 +210,21 @@ mod tests {
             data.rows[row].class = None;
         }
         assert_eq!(set(&data, 1.0).roles(), before, "the same rows, all other labels deleted");
+    }
+
+    #[test]
+    fn the_draws_are_those_of_earlier_runs() {
+        // tools/roles_referee.py, which also agrees with rows.json of EuroSAT runs made before
+        let mut data = dataset();
+        data.rows.iter_mut().step_by(7).for_each(|row| row.place = None);
+        let roles = set(&data, 0.2).roles();
+        let mut hash = Sha256::new();
+        for list in [&roles.labelled, &roles.holdout, &roles.unlabelled, &roles.shielded] {
+            hash.update(list.len().to_le_bytes());
+            list.iter().for_each(|row| hash.update(row.to_le_bytes()));
+        }
+        let digest = csp_models::bundle::hex(&hash.finalize());
+        assert_eq!(digest, "18287e0067ac2899fd00ca1ab2b301650fc4bb63cc4fbaf3da8bfdf76d9ae0be");
     }
 
     #[test]

@@ -24,11 +24,15 @@ pub use self::{
     pretrain::{Objective, PretrainConfig},
 };
 use super::TrainError;
+use crate::data::SplitPlan;
 
 /// The whole of a configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
+    /// How the rows are divided into train and val.
+    #[serde(skip_serializing_if = "SplitPlan::is_given")]
+    pub split: SplitPlan,
     /// How a picture becomes the network's input.
     pub input: InputConfig,
     /// The rows kept from training to calibrate on.
@@ -72,9 +76,10 @@ impl TrainConfig {
     /// # Errors
     /// Names the first setting out of range.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let Self { input, holdout, backbone, location, pretrain, finetune, image, checkpoint } = self;
+        let Self { split, input, holdout, backbone, location, pretrain, finetune, image, checkpoint } = self;
         let fail = |field: &str, problem: String| Err(TrainError::Config { field: field.into(), problem });
         let sections = [
+            vec![("split.val", split.val > 0.0 && split.val < 1.0, "above 0 and below 1")],
             input.checks(),
             holdout.checks(),
             backbone.checks(),

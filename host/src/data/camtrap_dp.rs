@@ -1,0 +1,362 @@
+//! Camtrap DP packages: `datapackage.json` with the tables deployments, media and observations.
+//!
+//! A row is a medium. Its place is that of its deployment; its class that of its own observations,
+//! else of the event it falls into: the species of animals, and `blank`, `human`, `vehicle`.
+//! Its camera is the location, so that deployments at one spot stay together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
+
+use csp_models::place::LatLon;
+use serde::Deserialize;
+
+use super::{
+    DataError,
+    coordinates::{PlaceReader, is_empty_cell, uncertainty_cell},
+    dates, json,
+    lineage::{self, Lineages},
+    problem::{Kind, Problems, quoted},
+    rows::{Draft, Users},
+    table::Table,
+};
+
+/// Largest `datapackage.json`, bytes.
+const MAX_DESCRIPTOR: u64 = 64 << 20;
+
+#[derive(Deserialize)]
+struct Descriptor {
+    resources: Vec<Resource>,
+    #[serde(default)]
+    taxonomic: Vec<HashMap<String, serde_json::Value>>,
+}
+
+#[derive(Deserialize)]
+struct Resource {
+    name: String,
+    #[serde(default)]
+    path: Option<serde_json::Value>,
+}
+
+impl Descriptor {
+    /// The file of a table. Paths that leave the package are refused, as the standard asks.
+    fn table(&self, descriptor: &Path, name: &str) -> Result<PathBuf, DataError> {
+        let refuse = |reason: String| Err(DataError::outline(descriptor, reason));
+        let Some(resource) = self.resources.iter().find(|resource| resource.name == name) else {
+            return refuse(format!(
+                "no resource {}: a Camtrap DP has deployments, media and observations",
+                quoted(name)
+            ));
+        };
+        let path = match &resource.path {
+            Some(serde_json::Value::String(path)) => path.as_str(),
+            Some(serde_json::Value::Array(paths)) if paths.len() == 1 => {
+                paths[0].as_str().unwrap_or_default()
+            }
+            _ => {
+                return refuse(format!(
+                    "resource {}: give one `path`; data inside the JSON and tables in parts are not read",
+                    quoted(name)
+                ));
+            }
+        };
+        if path.contains("://") {
+            return refuse(format!(
+                "resource {}: {} is an address: download the package",
+                quoted(name),
+                quoted(path)
+            ));
+        }
+        if path.ends_with(".gz") || path.ends_with(".zip") {
+            return refuse(format!(
+                "resource {}: {} is compressed: unpack it and mend the path",
+                quoted(name),
+                quoted(path)
+            ));
+        }
+        let inside =
+            Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if path.is_empty() || !inside {
+            return refuse(format!(
+                "resource {}: the path {} leaves the package",
+                quoted(name),
+                quoted(path)
+            ));
+        }
+        Ok(descriptor.with_file_name(path))
+    }
+}
+
+/// A deployment, as far as its media need it.
+struct Deployment {
+    place: Option<LatLon>,
+    uncertainty_m: Option<f64>,
+    camera: String,
+}
+
+/// What is observed in a span of time of a deployment, without naming media.
+struct Event {
+    start: i64,
+    end: i64,
+    class: Arc<str>,
+}
+
+#[derive(Default)]
+struct Observations {
+    of_media: HashMap<String, BTreeSet<Arc<str>>>,
+    /// Media observed and found to be none of the classes: unknown or unclassified.
+    unknown: BTreeSet<String>,
+    of_events: HashMap<String, Vec<Event>>,
+}
+
+/// Reads a package by its folder or its `datapackage.json`.
+///
+/// # Errors
+/// Unreadable, or without one of the tables or the columns they need.
+pub(crate) fn read(
+    path: &Path,
+    lineages: &mut Lineages,
+    notes: &mut Vec<String>,
+    problems: &mut Problems,
+) -> Result<Vec<Draft>, DataError> {
+    let descriptor = if path.is_dir() { path.join("datapackage.json") } else { path.to_path_buf() };
+    let package: Descriptor =
+        json::read_within(&descriptor, "a Camtrap DP descriptor", MAX_DESCRIPTOR, notes)?;
+    for taxon in &package.taxonomic {
+        let text = |key: &str| taxon.get(key).and_then(serde_json::Value::as_str);
+        let Some(name) = text("scientificName") else { continue };
+        let groups = lineage::RANKS.iter().filter_map(|rank| Some((*rank, text(rank)?)));
+        let groups = lineage::of(name, groups);
+        if !groups.is_empty() {
+            lineages.insert(name.into(), groups);
+        }
+    }
+    let deployments = deployments(&package.table(&descriptor, "deployments")?, problems)?;
+    let observations = observations(&package.table(&descriptor, "observations")?, problems)?;
+    let (drafts, counts) =
+        media(&package.table(&descriptor, "media")?, &descriptor, &deployments, &observations, problems)?;
+    let say = |n: usize, what: &str| (n > 0).then(|| format!("{n} {what}"));
+    let parts = [
+        say(counts.own, "by their own observations"),
+        say(counts.event, "by the event they fall into"),
+        say(counts.several, "of several classes"),
+        say(counts.unknown, "observed as unknown or unclassified"),
+        say(counts.unseen, "not observed"),
+    ];
+    notes.push(format!(
+        "{} deployments, {} media: {}",
+        deployments.len(),
+        drafts.len(),
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    ));
+    Ok(drafts)
+}
+
+/// A table whose columns are found by their exact names in the standard.
+struct Named {
+    table: Table,
+    columns: BTreeMap<String, usize>,
+    file: String,
+}
+
+impl Named {
+    fn open(path: &Path, needed: &[&str]) -> Result<Self, DataError> {
+        let table = Table::open(path)?;
+        let columns: BTreeMap<String, usize> =
+            table.header.iter().enumerate().map(|(i, name)| (name.clone(), i)).collect();
+        if let Some(absent) = needed.iter().find(|name| !columns.contains_key(**name)) {
+            let found = table.header.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+            return Err(DataError::outline(path, format!("no column {} among {found}", quoted(absent))));
+        }
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { table, columns, file })
+    }
+
+    /// Calls `each` with where a row stands and a way to get at its cells, `None` for an empty one.
+    fn each(
+        &mut self,
+        problems: &mut Problems,
+        mut each: impl FnMut(&str, &dyn Fn(&str) -> Option<String>, &mut Problems),
+    ) -> Result<(), DataError> {
+        let Self { table, columns, file } = self;
+        table.each(problems, |at, fields, problems| {
+            let cell = |name: &str| {
+                let text = fields[*columns.get(name)?];
+                (!is_empty_cell(text) && !matches!(text, "NaN" | "nan")).then(|| text.to_string())
+            };
+            each(&format!("{file}: {at}"), &cell, problems);
+        })
+    }
+}
+
+fn deployments(path: &Path, problems: &mut Problems) -> Result<HashMap<String, Deployment>, DataError> {
+    let mut table = Named::open(path, &["deploymentID", "latitude", "longitude"])?;
+    let mut found = HashMap::new();
+    let mut places = PlaceReader::new("latitude", "longitude", false);
+    table.each(problems, |at, cell, problems| {
+        let Some(id) = cell("deploymentID") else {
+            problems.add(Kind::BrokenReference, || format!("{at}: no deploymentID"));
+            return;
+        };
+        let (lat, lon) = (cell("latitude").unwrap_or_default(), cell("longitude").unwrap_or_default());
+        let deployment = Deployment {
+            place: places.read(at, &lat, &lon, problems),
+            uncertainty_m: uncertainty_cell(
+                at,
+                "coordinateUncertainty",
+                cell("coordinateUncertainty").as_deref(),
+                problems,
+            ),
+            camera: cell("locationID").or_else(|| cell("locationName")).unwrap_or_else(|| id.clone()),
+        };
+        if found.insert(id.clone(), deployment).is_some() {
+            problems
+                .add(Kind::BrokenReference, || format!("{at}: deploymentID {} is used twice", quoted(&id)));
+        }
+    })?;
+    places.finish(problems);
+    Ok(found)
+}
+
+fn observations(path: &Path, problems: &mut Problems) -> Result<Observations, DataError> {
+    let mut table = Named::open(path, &["deploymentID", "observationType"])?;
+    let mut found = Observations::default();
+    let mut names = Users::default();
+    table.each(problems, |at, cell, problems| {
+        let class = match cell("observationType").as_deref() {
+            Some("animal") => cell("scientificName"),
+            Some(fixed @ ("blank" | "human" | "vehicle")) => Some(fixed.to_string()),
+            Some("unknown" | "unclassified") => None,
+            other => {
+                let value = quoted(other.unwrap_or_default());
+                problems
+                    .add(Kind::UnknownObservation, || format!("{at}, column \"observationType\": {value}"));
+                None
+            }
+        };
+        let class = class.map(|name| names.of(&name));
+        if let Some(media) = cell("mediaID") {
+            match class {
+                Some(class) => drop(found.of_media.entry(media).or_default().insert(class)),
+                None => drop(found.unknown.insert(media)),
+            }
+            return;
+        }
+        let Some(class) = class else { return };
+        let times = (cell("eventStart"), cell("eventEnd"), cell("deploymentID"));
+        let (Some(start), Some(end), Some(deployment)) = times else {
+            problems.add(Kind::BrokenReference, || {
+                format!("{at}: neither a mediaID nor deploymentID, eventStart and eventEnd")
+            });
+            return;
+        };
+        match (dates::moment(&start), dates::moment(&end)) {
+            (Some(start), Some(end)) => {
+                found.of_events.entry(deployment).or_default().push(Event { start, end, class });
+            }
+            _ => problems
+                .add(Kind::BadDate, || format!("{at}: event from {} to {}", quoted(&start), quoted(&end))),
+        }
+    })?;
+    Ok(found)
+}
+
+/// How the media came to their classes.
+#[derive(Default)]
+struct Counts {
+    own: usize,
+    event: usize,
+    several: usize,
+    unknown: usize,
+    unseen: usize,
+}
+
+fn media(
+    path: &Path,
+    descriptor: &Path,
+    deployments: &HashMap<String, Deployment>,
+    observations: &Observations,
+    problems: &mut Problems,
+) -> Result<(Vec<Draft>, Counts), DataError> {
+    let mut table = Named::open(path, &["mediaID", "deploymentID", "timestamp", "filePath"])?;
+    let mut drafts = Vec::new();
+    let mut counts = Counts::default();
+    let mut ids: HashMap<String, String> = HashMap::new();
+    table.each(problems, |at, cell, problems| {
+        let id = cell("mediaID").unwrap_or_default();
+        if let Some(first) = ids.insert(id.clone(), at.into()) {
+            problems.add(Kind::BrokenReference, || {
+                format!("{at}: mediaID {} is that of {first} too", quoted(&id))
+            });
+            return;
+        }
+        let deployment = cell("deploymentID").unwrap_or_default();
+        let found = deployments.get(&deployment);
+        if found.is_none() {
+            problems.add(Kind::BrokenReference, || format!("{at}: no deployment {}", quoted(&deployment)));
+        }
+        let timestamp = cell("timestamp");
+        let during = || -> BTreeSet<Arc<str>> {
+            let Some(moment) = timestamp.as_deref().and_then(dates::moment) else { return BTreeSet::new() };
+            let events = observations.of_events.get(&deployment).map_or(&[][..], Vec::as_slice);
+            let events = events.iter().filter(|event| (event.start..=event.end).contains(&moment));
+            events.map(|event| Arc::clone(&event.class)).collect()
+        };
+        let unknown = observations.unknown.contains(&id);
+        let (classes, count) = match observations.of_media.get(&id) {
+            Some(classes) => (classes.clone(), &mut counts.own),
+            None if unknown => (BTreeSet::new(), &mut counts.unknown),
+            None => {
+                let classes = during();
+                let count = if classes.is_empty() { &mut counts.unseen } else { &mut counts.event };
+                (classes, count)
+            }
+        };
+        if classes.len() > 1 {
+            counts.several += 1;
+            problems.add(Kind::SeveralClasses, || {
+                format!("{at}: {}", classes.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "))
+            });
+        } else {
+            *count += 1;
+        }
+        let file = cell("filePath").unwrap_or_default();
+        drafts.push(Draft {
+            image: picture(at, &file, cell("fileMediatype").as_deref(), descriptor, problems),
+            name: if file.is_empty() { id } else { file },
+            place: found.and_then(|deployment| deployment.place),
+            uncertainty_m: found.and_then(|deployment| deployment.uncertainty_m),
+            date: timestamp,
+            class: classes.first().filter(|_| classes.len() == 1).cloned(),
+            camera: found.map(|deployment| deployment.camera.clone()),
+            at: at.into(),
+            ..Draft::default()
+        });
+    })?;
+    Ok((drafts, counts))
+}
+
+/// The photograph of a medium, if it is one and on this disk.
+fn picture(
+    at: &str,
+    file: &str,
+    mediatype: Option<&str>,
+    descriptor: &Path,
+    problems: &mut Problems,
+) -> Option<PathBuf> {
+    let kind = match mediatype {
+        _ if file.contains("://") => Kind::RemoteImage,
+        Some(kind) if !matches!(kind, "image/jpeg" | "image/png") => Kind::NotAPicture,
+        _ => {
+            let path = super::table::resolve(descriptor.parent().unwrap_or(Path::new("")), file);
+            if !file.is_empty() && path.is_file() {
+                return Some(path);
+            }
+            Kind::AbsentMedia
+        }
+    };
+    problems.add(kind, || format!("{at}: {}", quoted(file)));
+    None
+}

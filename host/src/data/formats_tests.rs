@@ -1,0 +1,492 @@
+//! Data sets as they are distributed: small synthetic ones with exactly the fields of the real files,
+//! good ones, damaged ones, cut ones.
+
+use std::{fs, path::PathBuf};
+
+use csp_models::labels::Taxon;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::{
+    problem::Kind,
+    tests::{found, photographs, write},
+    *,
+};
+
+fn put(dir: &TempDir, name: &str, content: &str) -> PathBuf {
+    let path = dir.path().join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, content).unwrap();
+    path
+}
+
+fn place(lat: f64, lon: f64) -> Option<LatLon> {
+    LatLon::new(lat, lon).ok()
+}
+
+fn class(set: &Dataset, row: usize) -> Option<&str> {
+    set.rows[row].class.map(|class| set.labels.name(class))
+}
+
+fn opened(path: &Path) -> Opened {
+    inspect(path, &Options::default()).unwrap()
+}
+
+/// iNaturalist 2018: names are numbers, places by image in a second file.
+const INAT_2018: &str = r#"{"info": {"year": 2018, "version": "1", "description": "d", "contributor": "c", "url": "u", "date_created": "2018"},
+ "images": [
+  {"id": 1, "width": 16, "height": 16, "file_name": "a.jpg", "license": 3, "rights_holder": "Ann"},
+  {"id": 2, "width": 16, "height": 16, "file_name": "b.jpg", "license": 3, "rights_holder": "Bob"},
+  {"id": 3, "width": 16, "height": 16, "file_name": "c.jpg", "license": 3, "rights_holder": "Ann"}],
+ "licenses": [{"id": 3, "name": "CC", "url": "u"}],
+ "annotations": [{"id": 1, "image_id": 1, "category_id": 0}, {"id": 2, "image_id": 2, "category_id": 1}, {"id": 3, "image_id": 3, "category_id": 0}],
+ "categories": [
+  {"id": 0, "name": "0", "supercategory": "Aves", "kingdom": "Animalia", "phylum": "Chordata", "class": "Aves", "order": "1", "family": "12", "genus": "77"},
+  {"id": 1, "name": "1", "supercategory": "Plantae", "kingdom": "Plantae", "phylum": "Tracheophyta", "class": "Magnoliopsida", "order": "2", "family": "13", "genus": "78"}]}"#;
+const INAT_2018_LOCATIONS: &str = r#"[
+  {"id": 3, "lat": null, "lon": null, "loc_uncert": null, "date": null, "date_c": null, "user_id": 5, "valid": false},
+  {"id": 1, "lat": -33.5, "lon": 151.25, "loc_uncert": 30.0, "date": "2017-05-01 10:00:00+00:00", "date_c": 0.25, "user_id": 5, "valid": true},
+  {"id": 2, "lat": 10.5, "lon": NaN, "loc_uncert": -80, "date": "2017-05-01 10:00:00+00:00", "date_c": 1.0, "user_id": null, "valid": true}]"#;
+
+#[test]
+fn inat_2018_with_places_and_names_beside() {
+    let dir = photographs();
+    let train = write(&dir, "train2018.json", INAT_2018);
+    write(
+        &dir,
+        "train2018_locations.json",
+        &INAT_2018_LOCATIONS.replace("10.5, \"lon\": NaN", "null, \"lon\": NaN"),
+    );
+    write(
+        &dir,
+        "categories.json",
+        r#"[{"id": 0, "name": "Cygnus atratus", "supercategory": "Aves"}, {"id": 1, "name": "Acacia dealbata"}]"#,
+    );
+    let Opened { dataset: set, format, notes, problems } = opened(&train);
+    assert_eq!(format, Format::INaturalist);
+    assert!(notes.iter().any(|note| note.contains("1 values NaN")), "{notes:?}");
+    let kinds: Vec<_> = problems.iter().map(|p| (p.kind, p.count)).collect();
+    assert_eq!(kinds, [(Kind::BadUncertainty, 1)]);
+    assert_eq!(set.rows.iter().map(|row| row.place).collect::<Vec<_>>(), [place(-33.5, 151.25), None, None]);
+    assert_eq!((class(&set, 0), class(&set, 1)), (Some("Cygnus atratus"), Some("Acacia dealbata")));
+    // the year's share as delivered; the last day of one convention is the first of ours
+    assert_eq!((set.rows[0].season, set.rows[1].season, set.rows[2].season), (Some(0.25), Some(0.0), None));
+    assert_eq!((set.rows[0].uncertainty_m, set.rows[1].uncertainty_m), (Some(30.0), None));
+    assert_eq!((set.rows[0].user.as_deref(), set.rows[1].user.as_deref()), (Some("Ann"), Some("Bob")));
+    let swan = set.labels.find("Cygnus atratus").unwrap();
+    let lineage: Vec<&str> =
+        set.labels.0[swan.index()].lineage.iter().map(|taxon| taxon.rank.as_str()).collect();
+    assert_eq!(lineage, ["kingdom", "phylum", "class", "order", "family", "genus"]);
+    // half a place is a mistake, not a missing one
+    write(&dir, "train2018_locations.json", INAT_2018_LOCATIONS);
+    assert!(found(&train).1.contains(&(Kind::HalfPlace, 1)));
+}
+
+#[test]
+fn inat_2017_has_supercategories_only_and_days() {
+    let dir = photographs();
+    let json = INAT_2018
+        .replace("\"name\": \"0\"", "\"name\": \"Cygnus atratus\"")
+        .replace("\"name\": \"1\"", "\"name\": \"Acacia\"");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let mut json = json;
+    for category in json["categories"].as_array_mut().unwrap() {
+        let fields = category.as_object_mut().unwrap();
+        fields.retain(|key, _| matches!(key.as_str(), "id" | "name" | "supercategory"));
+    }
+    let val = write(&dir, "val2017.json", &json.to_string());
+    let locations =
+        r#"[{"id": 1, "lat": 1.5, "lon": 2, "loc_uncert": 5, "date": "2017-01-01", "user_id": 1}]"#;
+    write(&dir, "val2017_locations.json", locations);
+    let (set, problems) = found(&val);
+    assert_eq!(problems, [(Kind::UnknownLocation, 2)]);
+    assert_eq!((set.rows[0].season, set.rows[0].place), (Some(0.0), place(1.5, 2.0)));
+    let taxon = Taxon { rank: "supercategory".into(), name: "Plantae".into() };
+    assert_eq!(set.labels.0[0].lineage, [taxon]);
+}
+
+const INAT_2021: &str = r#"{"info": {"year": 2021},
+ "images": [
+  {"id": 0, "width": 16, "height": 16, "file_name": "a.jpg", "license": 0, "rights_holder": "Ann", "date": "2020-01-01 00:00:00+00:00", "latitude": 43.83486, "longitude": -71.22231, "location_uncertainty": 77},
+  {"id": 1, "width": 16, "height": 16, "file_name": "b.jpg", "license": 0, "rights_holder": "Ann", "date": null, "latitude": null, "longitude": null, "location_uncertainty": null},
+  {"id": 2, "width": 16, "height": 16, "file_name": "c.jpg", "license": 0, "rights_holder": "Cid", "date": "someday", "latitude": 43.1, "longitude": -4, "location_uncertainty": 106807033}],
+ "categories": [{"id": 0, "name": "Lumbricus terrestris", "common_name": "Common Earthworm", "supercategory": "Animalia", "kingdom": "Animalia", "phylum": "Annelida", "class": "Clitellata", "order": "Haplotaxida", "family": "Lumbricidae", "genus": "Lumbricus", "specific_epithet": "terrestris", "image_dir_name": "00000_Animalia"}],
+ "annotations": [{"id": 0, "image_id": 0, "category_id": 0}, {"id": 1, "image_id": 1, "category_id": 0}, {"id": 2, "image_id": 2, "category_id": 0}],
+ "licenses": []}"#;
+
+#[test]
+fn inat_2021_has_places_in_the_images() {
+    let dir = photographs();
+    let json = write(&dir, "train_mini.json", INAT_2021);
+    let Opened { dataset: set, format, problems, .. } = opened(&json);
+    assert_eq!(format, Format::INaturalist);
+    let kinds: Vec<_> = problems.iter().map(|p| (p.kind, p.count)).collect();
+    assert_eq!(kinds, [(Kind::BadDate, 1), (Kind::BadUncertainty, 1)]);
+    assert_eq!((set.rows[0].place, set.rows[0].uncertainty_m), (place(43.83486, -71.22231), Some(77.0)));
+    assert_eq!((set.rows[0].season, set.rows[2].season), (Some(0.0), None));
+    let lineage = &set.labels.0[0].lineage;
+    assert_eq!((lineage.len(), lineage[5].name.as_str()), (6, "Lumbricus"));
+    // text where a number belongs is named with its image, not only with its line
+    let json = write(
+        &dir,
+        "train_mini.json",
+        &INAT_2021.replace("43.83486", "\"north\"").replace("-71.22231", "\"-71.2\""),
+    );
+    let error = open(&json, None).unwrap_err().to_string();
+    assert!(error.contains("image \"0\", latitude: \"north\""), "{error}");
+}
+
+#[test]
+fn a_folder_with_one_json_a_split() {
+    let dir = photographs();
+    write(&dir, "train2018.json", INAT_2018);
+    write(
+        &dir,
+        "val2018.json",
+        &INAT_2018.replace("a.jpg", "d.jpg").replace("b.jpg", "e.jpg").replace("c.jpg", "f.jpg"),
+    );
+    write(&dir, "train2018_locations.json", INAT_2018_LOCATIONS);
+    write(&dir, "test2018.json", r#"{"images": []}"#);
+    let Opened { dataset: set, format, .. } = opened(dir.path());
+    assert_eq!((format, set.rows.len()), (Format::INaturalist, 6));
+    let splits: Vec<_> = set.rows.iter().map(|row| row.split.unwrap()).collect();
+    assert_eq!(splits[2..4], [Split::Train, Split::Val]);
+    write(&dir, "train_mini.json", INAT_2021);
+    let error = inspect(dir.path(), &Options::default()).unwrap_err().to_string();
+    assert!(error.contains("train2018.json and train_mini.json"), "{error}");
+}
+
+#[test]
+fn fmow_as_csp_converted_it() {
+    let dir = photographs();
+    let json = r#"{"images": [{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}], "annotations": [{"id": 0, "image_id": 0, "category_id": 1}, {"id": 1, "image_id": 1, "category_id": 0}]}"#;
+    let val = write(&dir, "val.json", json);
+    write(
+        &dir,
+        "val_location.json",
+        r#"[{"id": 0, "lat": 1.5, "lon": 2.5, "loc_uncert": null, "date": null, "date_c": 0.5, "user_id": 1, "valid": true}, {"id": 1, "lat": 3.5, "lon": 4.5}]"#,
+    );
+    write(&dir, "category.json", r#"{"airport": 0, "zoo": 1}"#);
+    let Opened { dataset: set, problems, .. } = opened(&val);
+    assert_eq!(problems.iter().count(), 0);
+    assert_eq!((class(&set, 0), class(&set, 1)), (Some("zoo"), Some("airport")));
+    assert_eq!((set.rows[0].place, set.rows[0].season), (place(1.5, 2.5), Some(0.5)));
+}
+
+const FMOW: &str = r#"{"gsd": 2.1, "img_width": 16, "img_height": 16, "mean_pixel_height": 1.0, "utm": "21J", "country_code": "BRA", "cloud_cover": 3, "timestamp": "2016-01-01T14:00:00Z", "scan_direction": "Forward", "pan_resolution_dbl": 0.5, "off_nadir_angle_dbl": 9.1, "img_filename": "airport_0_0_rgb.jpg",
+ "raw_location": "POLYGON ((-50.0 -20.0, -49.9 -20.0, -49.9 -20.1, -50.0 -20.1, -50.0 -20.0))",
+ "bounding_boxes": [{"ID": 0, "box": [1, 2, 8, 8], "category": "airport", "raw_location": "POLYGON ((-49.98 -20.02, -49.96 -20.02, -49.96 -20.04, -49.98 -20.04, -49.98 -20.02))"}]}"#;
+
+#[test]
+fn fmow_as_distributed() {
+    let dir = photographs();
+    let jpeg = fs::read(dir.path().join("a.jpg")).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    // the objects of one image are a list, those of another a single object; boxes with and without footprint
+    let one = FMOW.replace("\"bounding_boxes\": [{", "\"bounding_boxes\": {").replace("}]}", "}}");
+    let bare = FMOW.replace(", \"raw_location\": \"POLYGON ((-49.98 -20.02, -49.96 -20.02, -49.96 -20.04, -49.98 -20.04, -49.98 -20.02))\"", "");
+    for (name, json) in [
+        ("train/airport/airport_0/airport_0_0_rgb", FMOW.to_string()),
+        ("train/airport/airport_0/airport_0_1_rgb", one),
+        ("val/zoo/zoo_3/zoo_3_0_rgb", bare.replace("\"airport\"", "\"zoo\"")),
+        ("val/zoo/zoo_3/zoo_3_0_msrgb", "not read".into()),
+        ("val/zoo/zoo_4/zoo_4_0_rgb", bare.replace("POLYGON ((-50.0", "POLYGON ((west")),
+    ] {
+        put(&root, &format!("{name}.json"), &json);
+        fs::write(root.path().join(format!("{name}.jpg")), &jpeg).unwrap();
+    }
+    let Opened { dataset: set, format, problems, .. } = opened(root.path());
+    assert_eq!((format, set.rows.len()), (Format::Fmow, 4));
+    assert_eq!(
+        problems.iter().map(|p| (p.kind, p.count)).collect::<Vec<_>>(),
+        [(Kind::BadFootprint, 1), (Kind::UntrainedClass, 1)]
+    );
+    let near = |row: usize, lat: f64, lon: f64| {
+        set.rows[row].place.unwrap().distance_m(place(lat, lon).unwrap()) < 0.01
+    };
+    assert!(near(0, -20.03, -49.97) && near(1, -20.03, -49.97) && near(2, -20.05, -49.95));
+    assert_eq!((class(&set, 1), class(&set, 2)), (Some("airport"), Some("zoo")));
+    assert_eq!((set.rows[1].split, set.rows[2].split), (Some(Split::Train), Some(Split::Val)));
+    // all images of a site are one camera: they stay on one side of a split by camera
+    assert_eq!(set.rows[0].camera, set.rows[1].camera);
+    assert_eq!(
+        (set.rows[0].season, set.rows[0].name.as_str()),
+        (Some(0.0), "train/airport/airport_0/airport_0_0_rgb.jpg")
+    );
+}
+
+const BIRDS: &str = r#"{"info": {"a": 1}, "classes": ["Acadian Flycatcher", "Wren"], "classes_sci": ["Empidonax virescens", "T"],
+ "train": [
+  {"class_id": 0, "im_path": "a.jpg", "orig_path": "x", "orig_date": "2013-02-01", "valid_image": true, "orig_meta": {"lon": -80.5, "lat": 40.5, "date": 0.5, "user_id": 12}, "ebird_meta": {"lon": -1.0, "lat": 2.0, "date": 0.1, "user_id": 3}},
+  {"class_id": 1, "im_path": "b.jpg", "orig_path": "x", "orig_date": null, "valid_image": true, "orig_meta": {"lon": NaN, "lat": NaN, "date": NaN, "user_id": null}, "ebird_meta": {"lon": -1.0, "lat": 2.0, "date": 0.1, "user_id": 3}}],
+ "val": [{"class_id": 1, "im_path": "c.jpg", "valid_image": false, "orig_meta": {"lon": 1, "lat": 1, "date": 0, "user_id": 0}}],
+ "test": [{"class_id": 7, "im_path": "d.jpg", "valid_image": true, "orig_meta": {"lon": 1.5, "lat": 1.5, "date": 1.5, "user_id": 0}}]}"#;
+
+#[test]
+fn birdsnap_and_nabirds() {
+    let dir = photographs();
+    let json = write(&dir, "birdsnap_with_loc_2019.json", BIRDS);
+    let Opened { dataset: set, format, notes, problems } = opened(&json);
+    assert_eq!((format, set.rows.len()), (Format::GeoPrior, 3));
+    let kinds: Vec<_> = problems.iter().map(|p| (p.kind, p.count)).collect();
+    let expected =
+        [(Kind::UntrainedClass, 1), (Kind::UnnamedClass, 1), (Kind::BadDate, 1), (Kind::MarkedCorrupt, 1)];
+    assert_eq!(kinds, expected);
+    assert_eq!((set.rows[0].place, set.rows[0].season), (place(40.5, -80.5), Some(0.5)));
+    assert_eq!((set.rows[0].user.as_deref(), class(&set, 0)), (Some("12"), Some("Acadian Flycatcher")));
+    assert_eq!((set.rows[1].place, class(&set, 2), set.rows[2].split), (None, Some("7"), Some(Split::Test)));
+    assert!(notes[1].contains("orig_meta"), "{notes:?}");
+    // NABirds has eBird's alone, which is drawn by species: said
+    let json = write(&dir, "nabirds_with_loc_2019.json", &BIRDS.replace("orig_meta", "unused"));
+    let Opened { dataset: set, notes, .. } = opened(&json);
+    assert_eq!(set.rows[0].place, place(2.0, -1.0));
+    assert!(notes.iter().any(|note| note.contains("checklists of the same species")), "{notes:?}");
+}
+
+#[test]
+fn places_without_photographs() {
+    let dir = tempfile::tempdir().unwrap();
+    // geo_prior's large list
+    let list = r#"[{"lon": 10.5, "lat": 50.25, "date_c": 0.1, "class": 4, "user_id": 3}, {"lon": NaN, "lat": NaN, "date_c": NaN, "class": 5, "user_id": null}]"#;
+    let (set, _) = found(&put(&dir, "inat2018_large.json", list));
+    assert_eq!((set.rows[0].place, set.rows[1].place, class(&set, 1)), (place(50.25, 10.5), None, Some("5")));
+    // SINR's occurrences, with names beside
+    let table = put(
+        &dir,
+        "geo_prior_train.csv",
+        "taxon_id,longitude,latitude,observed_on,positional_accuracy,observer_id,observation_uuid\n4209,-85.4,12.5,2016-01-01,30,77,a-b\n13851,151.2,-33.9,2016-12-31,,78,c-d\n99,1.5,1.5,,,,\n",
+    );
+    put(
+        &dir,
+        "geo_prior_train_meta.json",
+        r#"[{"taxon_id": 4209, "latin_name": "Grus americana"}, {"taxon_id": 13851, "latin_name": "Manorina"}]"#,
+    );
+    let (set, problems) = found(&table);
+    assert_eq!(problems, [(Kind::UnnamedClass, 1)]);
+    assert_eq!((class(&set, 0), class(&set, 2)), (Some("Grus americana"), Some("99")));
+    assert_eq!((set.rows[0].season, set.rows[0].uncertainty_m), (Some(0.0), Some(30.0)));
+    assert_eq!((set.rows[1].user.as_deref(), &set.rows[1].image), (Some("78"), &None));
+    // NCEAS: degrees beside projected metres
+    let table = put(
+        &dir,
+        "NZ_train_po.csv",
+        "region,spid,group,siteid,x,y,lat,lon\nNZ,nz01,plant,5006,2690400,6457900.0,-37.06,175.02\n",
+    );
+    let (set, problems) = found(&table);
+    assert_eq!((problems.len(), class(&set, 0), set.rows[0].place), (0, Some("nz01"), place(-37.06, 175.02)));
+    // fg_geo's YFCC: the photographs are addresses in a column of their own
+    let table = put(
+        &dir,
+        "yfcc.csv",
+        "yfcc100m ID,yfcc100m line number,label,latitude,longitude,Flickr URL,mmcommons URL\n1,2,Felis catus,1.5,2.5,http://f,http://m\n",
+    );
+    assert_eq!(found(&table).0.rows[0].image, None);
+}
+
+#[test]
+fn yfcc_with_numbered_classes() {
+    let dir = photographs();
+    let table = write(
+        &dir,
+        "train_test_split.csv",
+        "path,lat,lon,split,class\na.jpg,1.5,2.5,train,0\nb.jpg,1.5,3.5,val,1\nc.jpg,2.5,3.5,train,1\n",
+    );
+    write(&dir, "class_names.csv", "id,name\n0,autumn\n1,beach\n");
+    let (set, problems) = found(&table);
+    assert!(problems.is_empty());
+    assert_eq!(
+        (class(&set, 0), class(&set, 1), set.rows[1].split),
+        (Some("autumn"), Some("beach"), Some(Split::Val))
+    );
+    write(&dir, "class_names.csv", "number,word\n");
+    assert!(open(&table, None).unwrap_err().to_string().contains("the columns id and name"));
+}
+
+/// A package as the standard's example has it, two cameras at one location.
+fn camtrap_dp() -> TempDir {
+    let dir = photographs();
+    write(
+        &dir,
+        "datapackage.json",
+        r#"{"resources": [{"name": "deployments", "path": "deployments.csv", "profile": "tabular-data-resource"}, {"name": "media", "path": "media.csv"}, {"name": "observations", "path": "observations.csv"}, {"name": "individuals", "data": [{"id": 1}]}],
+      "profile": "https://raw.githubusercontent.com/tdwg/camtrap-dp/1.0.2/camtrap-dp-profile.json", "created": "2023-02-06T11:23:03Z",
+      "taxonomic": [{"scientificName": "Vulpes vulpes", "taxonRank": "species", "family": "Canidae", "order": "Carnivora"}]}"#,
+    );
+    write(
+        &dir,
+        "deployments.csv",
+        "deploymentID,locationID,locationName,latitude,longitude,coordinateUncertainty,deploymentStart,deploymentEnd,cameraID\n\
+      d1,l1,\"wood, north\",51.5,4.75,187,2020-05-30T04:00:00+02:00,2020-07-01T11:00:00+02:00,320\n\
+      d2,l1,\"wood, north\",51.5,4.75,187,2021-05-30T04:00:00+02:00,2021-07-01T11:00:00+02:00,320\n\
+      d3,,marsh,52.5,5.75,,2021-05-30T04:00:00+02:00,2021-07-01T11:00:00+02:00,321\n",
+    );
+    write(
+        &dir,
+        "media.csv",
+        "mediaID,deploymentID,captureMethod,timestamp,filePath,filePublic,fileName,fileMediatype,exifData,favorite,mediaComments\n\
+      m1,d1,activityDetection,2020-06-01T04:57:37+02:00,a.jpg,true,a.jpg,image/jpeg,,,\n\
+      m2,d1,activityDetection,2020-06-01T04:57:40+02:00,b.jpg,true,b.jpg,image/jpeg,,,\n\
+      m3,d2,activityDetection,2021-06-01T04:57:40+02:00,c.jpg,true,c.jpg,image/jpeg,,,\n\
+      m4,d3,activityDetection,2021-06-01T04:57:40+02:00,https://example.org/d/file,true,d.jpg,image/jpeg,,,\n\
+      m5,d3,activityDetection,2021-06-02T04:57:40+02:00,gone.jpg,true,gone.jpg,image/jpeg,,,\n\
+      m6,d3,activityDetection,2021-06-03T04:57:40+02:00,e.mp4,true,e.mp4,video/mp4,,,\n\
+      m7,d3,activityDetection,2021-06-04T04:57:40+02:00,f.jpg,true,f.jpg,image/jpeg,,,\n",
+    );
+    write(
+        &dir,
+        "observations.csv",
+        "observationID,deploymentID,mediaID,eventID,eventStart,eventEnd,observationLevel,observationType,cameraSetupType,scientificName,count\n\
+      o1,d1,m1,e1,2020-06-01T02:57:37Z,2020-06-01T02:57:37Z,media,animal,,Vulpes vulpes,1\n\
+      o2,d1,,e1,2020-06-01T02:57:37Z,2020-06-01T02:57:44Z,event,animal,,Vulpes vulpes,1\n\
+      o3,d2,m3,e2,2021-06-01T02:57:40Z,2021-06-01T02:57:40Z,media,human,,Homo sapiens,1\n\
+      o4,d3,m4,e3,2021-06-01T02:57:40Z,2021-06-01T02:57:40Z,media,blank,,,\n\
+      o5,d3,m5,e4,2021-06-02T02:57:40Z,2021-06-02T02:57:40Z,media,unknown,,,\n\
+      o6,d3,m7,e5,2021-06-04T02:57:40Z,2021-06-04T02:57:40Z,media,animal,,Vulpes vulpes,1\n\
+      o7,d3,m7,e5,2021-06-04T02:57:40Z,2021-06-04T02:57:40Z,media,animal,,Lutra lutra,2\n",
+    );
+    dir
+}
+
+#[test]
+fn a_camtrap_dp_package() {
+    let dir = camtrap_dp();
+    for path in [dir.path().to_path_buf(), dir.path().join("datapackage.json")] {
+        let Opened { dataset: set, format, notes, problems } = opened(&path);
+        assert_eq!((format, set.rows.len()), (Format::CamtrapDp, 7));
+        let kinds: Vec<_> = problems.iter().map(|p| (p.kind, p.count)).collect();
+        let expected = [
+            (Kind::RemoteImage, 1),
+            (Kind::AbsentMedia, 1),
+            (Kind::NotAPicture, 1),
+            (Kind::SeveralClasses, 1),
+        ];
+        assert_eq!(kinds, expected);
+        let classes: Vec<_> = (0..7).map(|row| class(&set, row)).collect();
+        // m2 has no observation of its own and falls into an event
+        let expected =
+            [Some("Vulpes vulpes"), Some("Vulpes vulpes"), Some("human"), Some("blank"), None, None, None];
+        assert_eq!(classes, expected);
+        assert!(notes[0].contains("3 by their own observations, 1 by the event"), "{notes:?}");
+        assert_eq!((set.rows[0].place, set.rows[0].uncertainty_m), (place(51.5, 4.75), Some(187.0)));
+        assert_eq!((set.rows[3].place, &set.rows[3].image), (place(52.5, 5.75), &None));
+        let cameras: Vec<_> = set.rows.iter().map(|row| row.camera.as_deref().unwrap()).collect();
+        assert_eq!(cameras, ["l1", "l1", "l1", "marsh", "marsh", "marsh", "marsh"]);
+        let fox = set.labels.find("Vulpes vulpes").unwrap();
+        let lineage: Vec<&str> = set.labels.0[fox.index()].lineage.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(lineage, ["Carnivora", "Canidae"]);
+        // location l1 was used twice and stays on one side
+        let split = Some(SplitPlan { by: SplitBy::Camera, ..SplitPlan::default() });
+        let rows = open_with(&path, &Options { split, ..Options::default() }).unwrap().dataset.rows;
+        assert!(rows[..3].iter().all(|row| row.split == rows[0].split) && rows[3].split != rows[0].split);
+    }
+}
+
+#[test]
+fn camtrap_dp_that_is_broken() {
+    let dir = camtrap_dp();
+    let original = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    for (name, from, to, says) in [
+        ("datapackage.json", "\"media\"", "\"pictures\"", "no resource \"media\""),
+        ("datapackage.json", "\"media.csv\"", "\"../media.csv\"", "leaves the package"),
+        ("datapackage.json", "\"media.csv\"", "\"/etc/passwd\"", "leaves the package"),
+        ("datapackage.json", "\"media.csv\"", "\"http://x/media.csv\"", "download"),
+        ("datapackage.json", "\"media.csv\"", "\"media.csv.gz\"", "unpack"),
+        ("datapackage.json", "\"media.csv\"", "[\"a.csv\", \"b.csv\"]", "one `path`"),
+        ("deployments.csv", "latitude", "breadth", "no column \"latitude\""),
+        ("deployments.csv", "51.5,4.75", "4.75,151.5", "line 2: lat 4.75"),
+        ("deployments.csv", "51.5,4.75", "x,4.75", "deployments.csv: line 2, column \"latitude\": \"x\""),
+        ("media.csv", "m1,d1", "m1,d9", "no deployment \"d9\""),
+        ("media.csv", "m2,d1", "m1,d1", "mediaID \"m1\""),
+    ] {
+        let whole = original(name);
+        write(&dir, name, &whole.replacen(from, to, 1));
+        let error = open(dir.path(), None).map(|_| ()).map_err(|error| error.to_string());
+        if says == "line 2: lat 4.75" {
+            // not swapped, and far from the other deployment of that location: nothing can tell
+            assert_eq!(error, Ok(()));
+        } else {
+            let error = error.unwrap_err();
+            assert!(error.contains(says), "{to}: {error}");
+        }
+        write(&dir, name, &whole);
+    }
+    let whole = original("observations.csv");
+    write(&dir, "observations.csv", &whole.replace("human", "ghost"));
+    assert!(found(dir.path()).1.contains(&(Kind::UnknownObservation, 1)));
+}
+
+#[test]
+fn places_only_asks_for_no_photograph() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = put(&dir, "train_mini.json", INAT_2021);
+    assert!(open(&json, None).unwrap_err().to_string().contains("photographs that do not exist"));
+    let options = Options { places_only: true, ..Options::default() };
+    let set = open_with(&json, &options).unwrap().dataset;
+    assert!(set.rows.iter().all(|row| row.image.is_none()) && set.options.places_only);
+}
+
+#[test]
+fn a_plan_takes_the_place_of_given_splits() {
+    let dir = photographs();
+    let rows: String = "abcdef"
+        .chars()
+        .enumerate()
+        .map(|(i, name)| format!("{name}.jpg,{i}.5,2,x,{}\n", ["val", "train", "test"][i % 3]))
+        .collect();
+    let table = write(&dir, "t.csv", &format!("image_path,lat,lon,label,split\n{rows}"));
+    let given = open(&table, None).unwrap().dataset;
+    let split = Some(SplitPlan { by: SplitBy::Random, val: 0.5, seed: 3 });
+    let Opened { dataset, notes, .. } =
+        open_with(&table, &Options { split: split.clone(), ..Options::default() }).unwrap();
+    assert!(
+        notes.iter().any(|note| note.contains("2 train, 2 val") && note.contains("2 test rows stay")),
+        "{notes:?}"
+    );
+    assert_eq!(dataset.rows[2].split, Some(Split::Test));
+    assert_ne!(dataset.sha256, given.sha256, "the digest tells the splits apart");
+    assert_eq!(dataset.options.split, split, "and the options how to get them again");
+}
+
+/// Every format cut anywhere or with bytes changed is read or refused, and never panics.
+#[test]
+fn damage_never_panics() {
+    let dir = photographs();
+    let files: Vec<(&str, Format, &str)> = vec![
+        ("train2018.json", Format::INaturalist, INAT_2018),
+        ("train_mini.json", Format::INaturalist, INAT_2021),
+        ("birds.json", Format::GeoPrior, BIRDS),
+        ("x_rgb.json", Format::Fmow, FMOW),
+        ("train2018_locations.json", Format::GeoPrior, INAT_2018_LOCATIONS),
+    ];
+    let package = camtrap_dp();
+    let tables = ["datapackage.json", "deployments.csv", "media.csv", "observations.csv"];
+    let whole = tables.map(|name| fs::read_to_string(package.path().join(name)).unwrap());
+    let damage = |text: &str, cut: f64, at: f64, byte: u8| {
+        let mut bytes = text.as_bytes()[..(cut * text.len() as f64) as usize].to_vec();
+        let at = (at * bytes.len() as f64) as usize;
+        if let Some(there) = bytes.get_mut(at) {
+            *there = byte;
+        }
+        bytes
+    };
+    let cases = ProptestConfig { cases: 200, ..ProptestConfig::default() };
+    proptest!(cases, |(which in 0usize..9, cut in 0.0f64..=1.0, cuts: bool, at in 0.0f64..1.0, byte: u8)| {
+        let cut = if cuts { cut } else { 1.0 };
+        if let Some((name, format, text)) = files.get(which) {
+            let folder = dir.path().join("damaged");
+            fs::create_dir_all(&folder).unwrap();
+            let path = folder.join(name);
+            fs::write(&path, damage(text, cut, at, byte)).unwrap();
+            for format in [None, Some(*format)] {
+                let path = if *name == "x_rgb.json" { &folder } else { &path };
+                let locations = Some(folder.join("train2018_locations.json")).filter(|path| path.exists());
+                let _ = inspect(path, &Options { format, locations, ..Options::default() });
+            }
+        } else {
+            let i = which - files.len();
+            fs::write(package.path().join(tables[i]), damage(&whole[i], cut, at, byte)).unwrap();
+            let _ = inspect(package.path(), &Options::default());
+            fs::write(package.path().join(tables[i]), &whole[i]).unwrap();
+        }
+    });
+}
