@@ -34,3 +34,5 @@ pub mod bundle;
 pub mod nn;
 #[cfg(feature = "picture")]
 pub mod picture;
+#[cfg(feature = "tiff")]
+mod tile;

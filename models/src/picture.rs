@@ -32,7 +32,7 @@ pub enum PictureError {
         source: io::Error,
     },
     /// Not a photograph, truncated, or beyond the limits.
-    #[error("{path}: not a readable JPEG or PNG: {reason}", path = .path.display())]
+    #[error("{path}: not a readable picture: {reason}", path = .path.display())]
     Decode {
         /// The photograph.
         path: PathBuf,
@@ -56,7 +56,8 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
     Ok(bytes)
 }
 
-/// Decodes a JPEG or PNG and turns it upright by its EXIF orientation. `path` is for the error.
+/// Decodes a JPEG or PNG and turns it upright by its EXIF orientation; with feature `tiff` also a
+/// TIFF tile, bands 1 to 3 as red, green and blue. `path` is for the error.
 ///
 /// # Errors
 /// [`PictureError::Decode`]: not a photograph, truncated, or beyond [`MAX_SIDE`] and [`MAX_DECODE`].
@@ -75,11 +76,25 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PictureError> {
         picture.apply_orientation(orientation);
         Ok(picture.into_rgb8())
     };
+    #[cfg(feature = "tiff")]
+    if crate::tile::is_tiff(bytes) {
+        return crate::tile::decode(bytes).map_err(refuse);
+    }
     // A truncated JPEG is half a photograph: the decoder fills the rest with grey and says nothing.
     if bytes.starts_with(&[0xff, 0xd8]) && !ends_whole(bytes) {
         return Err(refuse("the file is truncated (no end-of-image marker)".to_string()));
     }
     run().map_err(|error| refuse(error.to_string()))
+}
+
+/// Width and height as the file has them, before it is turned upright; `None` for what is no picture.
+pub fn dimensions(path: &Path) -> Option<(u32, u32)> {
+    #[cfg(feature = "tiff")]
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tif") || e.eq_ignore_ascii_case("tiff")) {
+        let bytes = read(path).ok()?;
+        return crate::tile::open(&bytes).ok().map(|(_, width, height)| (width, height));
+    }
+    image::image_dimensions(path).ok()
 }
 
 /// True when a JPEG reaches its end-of-image marker: segments are walked by their lengths, so the

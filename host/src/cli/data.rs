@@ -15,6 +15,7 @@ use super::{Context, print_json};
 use crate::{
     data::{self, Dataset, Format, Options, SplitBy, SplitPlan, check},
     progress::{Progress, Voice},
+    training::RunDir,
 };
 
 /// Look at a data set before training on it.
@@ -163,15 +164,42 @@ pub struct DataSource {
     /// Table or JSON with the places of a COCO or iNaturalist JSON.
     #[arg(long, value_name = "FILE")]
     pub locations: Option<PathBuf>,
-    /// How the rows are divided.
-    #[command(flatten)]
-    pub division: Division,
+    // not a flattened `Division`: clap cannot tell whether an optional group with one inside was given
+    /// Divide the rows anew: `random`, `block`, `block:KM`, `camera`, or `given` as the source has it.
+    #[arg(long, value_name = "WAY")]
+    pub split_by: Option<SplitBy>,
+    /// Share of the rows that --split-by puts into val [default: 0.2].
+    #[arg(long, value_name = "SHARE", requires = "split_by", value_parser = super::share)]
+    pub split_val: Option<f64>,
+    /// Seed of --split-by [default: 0].
+    #[arg(long, value_name = "N", requires = "split_by")]
+    pub split_seed: Option<u64>,
+    /// Leave the photographs aside, even where they are not on this disk: learn from places alone.
+    #[arg(long)]
+    pub places_only: bool,
 }
 
 impl DataSource {
     /// How the rows are divided: by the flags, else `otherwise`.
     pub fn plan(&self, otherwise: &SplitPlan) -> SplitPlan {
-        self.division.plan(otherwise)
+        self.division().plan(otherwise)
+    }
+
+    fn division(&self) -> Division {
+        let Self { split_by, split_val, split_seed, places_only, .. } = *self;
+        Division { split_by, split_val, split_seed, places_only }
+    }
+
+    /// Takes over how a run divided its data, where it is that data and nothing else is said here:
+    /// `eval RUN --data T --split val` is then about the rows the run never saw.
+    pub fn as_in(&mut self, run: &std::path::Path) {
+        let Ok(run) = RunDir::open(run) else { return };
+        let same = std::path::absolute(&self.data).is_ok_and(|path| path == run.info().data);
+        if let Some(plan) = run.info().data_options.split.as_ref().filter(|_| same && self.split_by.is_none())
+        {
+            (self.split_by, self.split_val, self.split_seed) =
+                (Some(plan.by), Some(plan.val), Some(plan.seed));
+        }
     }
 
     /// Opens it; how it was understood and its warnings go to stderr.
@@ -189,7 +217,7 @@ impl DataSource {
     pub fn open_split(&self, plan: &SplitPlan, voice: Voice) -> anyhow::Result<Dataset> {
         let mut options =
             Options { format: self.format, locations: self.locations.clone(), ..Options::default() };
-        self.division.apply(&mut options, plan);
+        self.division().apply(&mut options, plan);
         let opened = data::open_with(&self.data, &options)?;
         voice.say(&format!("{}: {}, {} rows", self.data.display(), opened.format, opened.dataset.rows.len()));
         if options.split.is_some() {

@@ -38,7 +38,9 @@ pub struct EvalArgs {
 /// # Errors
 /// Anything that keeps the figures from being right.
 pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
-    let data = args.source.open(context.voice)?;
+    let mut source = args.source.clone();
+    source.as_in(&args.model);
+    let data = source.open(context.voice)?;
     let model = open_model(&args.model)?;
     let rows = evaluation::labelled(&data, args.split, model.labels())?;
     let scored = evaluation::score(model.as_ref(), &rows, context.voice)?;

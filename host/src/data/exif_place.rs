@@ -5,7 +5,7 @@ use std::{fs::File, io::BufReader, path::Path};
 use csp_models::{picture, place::LatLon};
 use exif::{Error, Exif, In, Reader, Tag, Value};
 
-use super::dates;
+use super::{dates, geotiff};
 
 /// What EXIF says about a photograph.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +17,8 @@ pub(crate) struct Facts {
     pub(crate) bad_place: Option<String>,
     /// Why there is a date and it is not used.
     pub(crate) bad_date: Option<String>,
+    /// Why a tile's georeference gives no place.
+    pub(crate) bad_georeference: Option<String>,
     /// Why the block as a whole cannot be read.
     pub(crate) damage: Option<String>,
 }
@@ -24,8 +26,15 @@ pub(crate) struct Facts {
 /// Clocks that were never set count from a year before this.
 const FIRST_YEAR: i64 = 2001;
 
-/// Reads the EXIF data of a file; a photograph without any has no facts.
+/// Reads the EXIF data of a photograph, or the georeference of a tile; a photograph without any has no facts.
 pub(crate) fn read(path: &Path) -> Facts {
+    if is_tile(path) {
+        let (place, bad_georeference) = match geotiff::place(path) {
+            Ok(place) => (place, None),
+            Err(reason) => (None, Some(reason)),
+        };
+        return Facts { place, bad_georeference, ..Facts::default() };
+    }
     let (exif, damage) = match open(path) {
         Ok(read) => read,
         Err(Error::NotFound(_) | Error::BlankValue(_)) => return Facts::default(),
@@ -45,6 +54,11 @@ pub(crate) fn read(path: &Path) -> Facts {
     // damage elsewhere in the block is no loss to us
     facts.damage = damage.filter(|_| facts.place.is_none());
     facts
+}
+
+/// True for the names of TIFF files.
+pub(crate) fn is_tile(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tif") || e.eq_ignore_ascii_case("tiff"))
 }
 
 /// The EXIF data, and what of it could not be read.

@@ -46,17 +46,24 @@ pub(crate) fn read(
         })
         .collect();
     let by_split = folders.iter().all(|f| f.first().is_some_and(|name| Split::from_word(name).is_some()));
+    let tiles = found.photographs.iter().filter(|file| exif_place::is_tile(file)).count();
     notes.push(if by_split {
         "split = first folder, class = second folder, place and date = EXIF".into()
     } else {
         "class = first folder, place and date = EXIF".to_string()
     });
+    if tiles > 0 {
+        notes.push(format!(
+            "{tiles} TIFF tiles: place = middle of the georeference; bands 1 to 3 are red, green, blue; 16-bit values / 16, or / 257 in tiles that go above 20,000"
+        ));
+    }
     let facts: Vec<exif_place::Facts> =
         found.photographs.par_iter().map(|file| exif_place::read(file)).collect();
     let mut drafts = Vec::with_capacity(facts.len());
     for ((file, folders), facts) in found.photographs.into_iter().zip(folders).zip(facts) {
         let name = relative(&file).to_string_lossy().into_owned();
         for (kind, reason) in [
+            (Kind::BadGeoreference, facts.bad_georeference),
             (Kind::BadExifPlace, facts.bad_place),
             (Kind::BadDate, facts.bad_date),
             (Kind::BadExif, facts.damage),
@@ -115,9 +122,9 @@ fn walk(folder: &Path, depth: usize, found: &mut Found) -> Result<(), DataError>
         }
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         match extension.as_str() {
-            "jpg" | "jpeg" | "jpe" | "png" => found.photographs.push(path),
-            "heic" | "heif" | "avif" | "webp" | "tif" | "tiff" | "bmp" | "gif" | "jp2" | "dng" | "cr2"
-            | "cr3" | "nef" | "arw" | "orf" | "rw2" | "raf" => {
+            "jpg" | "jpeg" | "jpe" | "png" | "tif" | "tiff" => found.photographs.push(path),
+            "heic" | "heif" | "avif" | "webp" | "bmp" | "gif" | "jp2" | "dng" | "cr2" | "cr3" | "nef"
+            | "arw" | "orf" | "rw2" | "raf" => {
                 found.foreign.entry(extension).or_default().push(path);
             }
             _ => {}

@@ -447,6 +447,32 @@ fn a_plan_takes_the_place_of_given_splits() {
     assert_eq!(dataset.options.split, split, "and the options how to get them again");
 }
 
+#[test]
+fn a_folder_of_tiles() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/geotiff");
+    for (name, file) in
+        [("forest/a.tif", "rgb8_deflate_4326.tif"), ("river/b.TIFF", "u16_rgb_32633_big_endian.tif")]
+    {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::copy(fixtures.join(file), path).unwrap();
+    }
+    let Opened { dataset: set, notes, problems, .. } = opened(dir.path());
+    assert_eq!(problems.iter().count(), 0);
+    assert!(notes.iter().any(|note| note.contains("2 TIFF tiles")), "{notes:?}");
+    assert_eq!((class(&set, 1), set.rows[1].place.map(|p| p.lat().floor())), (Some("river"), Some(56.0)));
+    let report = check::check(dir.path(), &Options::default(), true, |_| || ());
+    assert_eq!(report.images.as_ref().map(|images| (images.photographs, images.unreadable)), Some((2, 0)));
+    // another system is refused with its code
+    let mut bytes = fs::read(fixtures.join("rgb8_deflate_4326.tif")).unwrap();
+    let at = bytes.windows(2).position(|pair| pair == 4326u16.to_le_bytes()).unwrap();
+    bytes[at..at + 2].copy_from_slice(&4267u16.to_le_bytes());
+    fs::write(dir.path().join("forest/c.tif"), bytes).unwrap();
+    let error = open(dir.path(), None).unwrap_err().to_string();
+    assert!(error.contains("forest/c.tif") && error.contains("EPSG:4267"), "{error}");
+}
+
 /// Every format cut anywhere or with bytes changed is read or refused, and never panics.
 #[test]
 fn damage_never_panics() {

@@ -7,7 +7,7 @@
 //! | [`check`] | the report of `csp-host data check` |
 //! | `recognise` | which format a path is |
 //! | `table`, `columns`, `coordinates`, `dates` | CSV and TSV, as people write them |
-//! | `folder`, `exif_place` | a folder of photographs with GPS |
+//! | `folder`, `exif_place`, `geotiff`, `projection` | a folder of photographs with GPS, or of georeferenced tiles |
 //! | `coco`, `locations` | COCO Camera Traps and iNaturalist JSON, with places from a second file or their own |
 //! | `camtrap_dp` | Camtrap DP packages |
 //! | `fmow` | the tree of Functional Map of the World |
@@ -27,6 +27,7 @@ mod exif_place;
 mod fmow;
 mod folder;
 mod geo_prior;
+mod geotiff;
 mod json;
 mod lineage;
 mod locations;
@@ -38,6 +39,7 @@ mod text_map;
 
 pub mod check;
 pub mod problem;
+mod projection;
 pub mod split;
 pub mod units;
 
@@ -142,7 +144,7 @@ pub struct Dataset {
 pub enum Format {
     /// CSV or TSV with a header: image_path, lat, lon[, date][, label][, split][, camera][, user][, uncertainty_m].
     Table,
-    /// A folder of photographs: class = sub-folder, place and date from EXIF.
+    /// A folder of photographs or GeoTIFF tiles: class = sub-folder, place and date from EXIF or the georeference.
     Folder,
     /// COCO Camera Traps JSON with a location table beside it.
     #[value(name = "coco")]

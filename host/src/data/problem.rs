@@ -95,6 +95,9 @@ kinds! {
     SplitLeak Error "one photograph in different splits" => "keep it in one split: a model is not tested on what it learned",
     /// An annotation or image that refers to nothing, or an id used twice.
     BrokenReference Error "ids that are used twice or point nowhere" => "repair the file",
+    /// A georeference that gives no place.
+    BadGeoreference Error "tiles whose georeference is not understood"
+        => "warp them to WGS84 or UTM (gdalwarp -t_srs EPSG:4326), or give the places in a table",
     /// A footprint that gives no place.
     BadFootprint Error "footprints that are no polygon of longitude and latitude"
         => "repair or remove the entry",
@@ -146,7 +149,7 @@ kinds! {
     /// EXIF that does not parse.
     BadExif Warning "photographs whose EXIF cannot be read; these have no place and date" => "nothing to do",
     /// Files that are pictures of a kind we cannot read.
-    ForeignImage Warning "files left out: neither JPEG nor PNG" => "convert them to JPEG",
+    ForeignImage Warning "files left out: neither JPEG nor PNG nor GeoTIFF" => "convert them to JPEG",
     /// A location without coordinates.
     UnknownLocation Warning "images whose location has no coordinates; these have no place"
         => "add them to the location table",

@@ -15,6 +15,7 @@ use csp_models::{
     labels::ClassId,
     manifest::{ImageInput, ModelProvenance},
     nn::{ImageClassifier, ImageClassifierConfig},
+    picture,
 };
 
 use super::{
@@ -417,7 +418,7 @@ fn natural_size(files: &[PathBuf], kind: Architecture) -> u32 {
     let largest = files
         .iter()
         .step_by((files.len() / 256).max(1))
-        .filter_map(|path| image::image_dimensions(path).ok())
+        .filter_map(|path| picture::dimensions(path))
         .map(|(width, height)| width.max(height))
         .max();
     match (largest, kind) {
