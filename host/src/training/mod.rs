@@ -8,6 +8,7 @@
 //! | `pipeline`, `location` | the stages in their order, and what passes from one to the next |
 //! | `stages` | what learns: a state and a step each |
 //! | `runner` | runs a stage: checkpoints, metrics, progress, interruption, loss watch |
+//! | [`torch_file`] | checkpoints of torch, read without running them |
 //! | `weights`, `optim`, `init`, [`mod@rng`] | tensors by name, AdamW, first weights, streams of random numbers |
 //! | [`run_dir`] | the run on disk |
 //! | [`device`], [`self_check`] | which processor, and whether it computes what the CPU does |
@@ -37,6 +38,7 @@ pub mod sampler;
 pub mod self_check;
 pub mod speed;
 mod stages;
+pub mod torch_file;
 pub mod weights;
 
 pub use config::TrainConfig;
