@@ -5,7 +5,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    encoder::{EncoderError, PositionEncoder},
+    encoder::PositionEncoder,
     fusion::{Fusion, FusionError, Thresholds},
     labels::Labels,
 };
@@ -150,9 +150,6 @@ pub enum ManifestError {
     /// See [`FusionError`].
     #[error(transparent)]
     Fusion(#[from] FusionError),
-    /// See [`EncoderError`].
-    #[error(transparent)]
-    Encoder(#[from] EncoderError),
 }
 
 impl Manifest {
@@ -185,9 +182,6 @@ impl Manifest {
             return Err(ManifestError::Field { field: "thresholds.decide", problem: "it must be in [0, 1]" });
         }
         self.fusion.validate()?;
-        if let Some(encoder) = &self.encoder {
-            encoder.validate()?;
-        }
         let mut needed = alloc::vec![file::IMAGE];
         if self.encoder.is_some() {
             needed.push(file::LOCATION);

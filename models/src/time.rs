@@ -37,6 +37,34 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// The time of the year: 0 at the start of 1 January (UTC), towards 1 at the end of 31 December.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct YearFraction(f64);
+
+impl YearFraction {
+    /// A fraction in [0, 1], `None` for anything else.
+    pub fn new(fraction: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&fraction).then_some(Self(fraction))
+    }
+
+    /// The time of the year of a timestamp, `None` where its clock knows no calendar.
+    pub fn of(time: Timestamp) -> Option<Self> {
+        if time.source == TimeSource::SinceBoot {
+            return None;
+        }
+        let day = |year| days_from_civil(year, 1, 1);
+        let (year, ..) = civil_from_days(time.millis.div_euclid(86_400_000));
+        let (start, end) = (day(year)?, day(year + 1)?);
+        let elapsed = time.millis as f64 / 86_400_000.0 - start as f64;
+        Self::new(elapsed / (end - start) as f64)
+    }
+
+    /// In [0, 1].
+    pub fn value(self) -> f64 {
+        self.0
+    }
+}
+
 /// Gregorian (year, month, day) of a day number counted from 1970-01-01.
 pub fn civil_from_days(days: i64) -> (i64, u8, u8) {
     // Eras of 400 years starting on 1 March, so the leap day is the last of a year.
@@ -90,5 +118,18 @@ mod tests {
         assert_eq!(days_from_civil(2023, 2, 29), None);
         assert_eq!(days_from_civil(2023, 4, 31), None);
         assert_eq!(days_from_civil(2023, 13, 1), None);
+    }
+
+    #[test]
+    fn the_year_is_cut_evenly() {
+        let fraction =
+            |millis| YearFraction::of(Timestamp { millis, source: TimeSource::Rtc }).unwrap().value();
+        assert_eq!(fraction(0), 0.0);
+        // noon on 2 July 2023: half of 365 days
+        assert_eq!(fraction(1_688_299_200_000), 0.5);
+        // 31 December of a leap year
+        assert!((fraction(1_735_603_200_000) - 365.0 / 366.0).abs() < 1e-12);
+        assert!(YearFraction::of(Timestamp { millis: 5, source: TimeSource::SinceBoot }).is_none());
+        assert!(YearFraction::new(1.5).is_none() && YearFraction::new(f64::NAN).is_none());
     }
 }

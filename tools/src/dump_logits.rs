@@ -79,7 +79,7 @@ pub fn run(args: &DumpArgs) -> Result<()> {
     let places: Vec<LatLon> = rows.iter().filter_map(|(row, _)| row.place).collect();
     if let Some(encoder) = &manifest.encoder {
         let engine = Engine::load(&bundle)?;
-        let features = places.iter().flat_map(|&at| encoder.encode(at)).map(|feature| feature as f32);
+        let features = places.iter().flat_map(|&at| encoder.encode(at, None)).map(|feature| feature as f32);
         write("features.f32", &bytes(features))?;
         let logits: Vec<Option<Vec<f32>>> =
             places.iter().map(|&at| engine.location_logits(at)).collect::<Result<_, _>>()?;

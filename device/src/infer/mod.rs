@@ -171,7 +171,7 @@ impl Engine {
         let (Some(network), Some(encoder)) = (&self.location, &self.manifest.encoder) else {
             return Ok(None);
         };
-        let features: Vec<f32> = encoder.encode(at).into_iter().map(|feature| feature as f32).collect();
+        let features: Vec<f32> = encoder.encode(at, None).into_iter().map(|feature| feature as f32).collect();
         network.run(&features).map(Some)
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use csp_models::{
     bundle::Bundle,
-    encoder::{PositionEncoder, Scales},
+    encoder::PositionEncoder,
     fusion::{Fusion, Thresholds},
     labels::{Label, Labels},
     manifest::{ImageInput, MANIFEST_SCHEMA, Manifest, ModelProvenance, NumberFormat, file},
@@ -50,7 +50,7 @@ pub fn manifest(format: NumberFormat) -> Manifest {
             std: [0.229, 0.224, 0.225],
         },
         image_format: format,
-        encoder: Some(PositionEncoder::Space2vecGrid(Scales { frequencies: 4, r_min: 0.1, r_max: 360.0 })),
+        encoder: Some(PositionEncoder::scaled("space2vec-grid", 4, 0.1, 360.0).unwrap()),
         labels: Labels(CLASSES.map(Label::new).to_vec()),
         fusion: Fusion { temperature: 4.0, ..Fusion::default() },
         thresholds: Thresholds::default(),

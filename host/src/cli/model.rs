@@ -108,7 +108,7 @@ fn print(bundle: &Bundle, networks: &BTreeMap<String, Outline>) {
     let more = if manifest.labels.len() > names.len() { ", …" } else { "" };
     row("classes", &format!("{}: {}{more}", manifest.labels.len(), names.join(", ")));
     match &manifest.encoder {
-        Some(encoder) => row("place", &format!("{encoder:?}")),
+        Some(encoder) => row("place", &encoder.to_string()),
         None => row("place", "not used: image only"),
     }
     let fusion = &manifest.fusion;

@@ -80,7 +80,7 @@ impl Predictor for RunPredictor {
         let (Some(network), Some(encoder)) = (&self.model.location, &self.model.encoder) else {
             return Err(NO_LOCATION.into());
         };
-        let features: Vec<f32> = encoder.encode(at).into_iter().map(|feature| feature as f32).collect();
+        let features: Vec<f32> = encoder.encode(at, None).into_iter().map(|feature| feature as f32).collect();
         let shape = [1, features.len()];
         let features = Tensor::<2>::from_data(TensorData::new(features, shape), &self.device);
         rows(network.forward(features)).map(|mut rows| rows.swap_remove(0))

@@ -258,7 +258,7 @@ fn manifest(
         name: options.name.clone().unwrap_or_else(|| model.name.clone()),
         input: model.input,
         image_format,
-        encoder: model.encoder,
+        encoder: model.encoder.clone(),
         labels: model.labels.clone(),
         fusion: model.fusion,
         thresholds: model.thresholds,

@@ -132,7 +132,7 @@ pub fn position_features(encoder: &PositionEncoder, places: &[LatLon], device: &
     features.par_chunks_exact_mut(dim).zip(places).for_each_init(
         || vec![0f64; dim],
         |row, (out, &place)| {
-            encoder.encode_into(place, row);
+            encoder.encode_into(place, None, row);
             out.iter_mut().zip(&*row).for_each(|(out, &feature)| *out = feature as f32);
         },
     );

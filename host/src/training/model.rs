@@ -10,7 +10,7 @@ use csp_models::{
     labels::Labels,
     manifest::{ImageInput, ModelProvenance},
     nn::{
-        Activation, BackboneKind, FeedForwardConfig, ImageClassifier, ImageClassifierConfig,
+        Activation, BackboneKind, HeadConfig, HeadSettings, ImageClassifier, ImageClassifierConfig,
         LocationClassifier, LocationClassifierConfig,
     },
 };
@@ -75,15 +75,25 @@ pub(crate) struct LocationShape {
     pub hidden_layers: usize,
     pub embedding: usize,
     pub activation: Activation,
+    #[serde(default)]
+    pub head: HeadSettings,
 }
 
 impl LocationShape {
-    fn network(&self, encoder: &PositionEncoder) -> FeedForwardConfig {
-        FeedForwardConfig::new(encoder.dim())
-            .with_hidden(self.hidden)
-            .with_hidden_layers(self.hidden_layers)
-            .with_output(self.embedding)
-            .with_activation(self.activation)
+    pub fn of(network: &HeadConfig) -> Self {
+        let &HeadConfig { hidden, hidden_layers, output, activation, settings, .. } = network;
+        Self { hidden, hidden_layers, embedding: output, activation, head: settings }
+    }
+
+    fn network(&self, encoder: &PositionEncoder) -> HeadConfig {
+        HeadConfig {
+            input: encoder.dim(),
+            hidden: self.hidden,
+            hidden_layers: self.hidden_layers,
+            output: self.embedding,
+            activation: self.activation,
+            settings: self.head,
+        }
     }
 }
 
@@ -128,10 +138,9 @@ impl TrainedModel {
             false if info.location.is_some() => None,
             false => return Err(corrupt("it has neither an image nor a location network")),
         };
-        let location = match (info.location, info.encoder) {
+        let location = match (info.location, &info.encoder) {
             (Some(shape), Some(encoder)) => {
-                encoder.validate().map_err(|e| corrupt(&e.to_string()))?;
-                let network = LocationClassifierConfig::new(shape.network(&encoder), info.labels.len());
+                let network = LocationClassifierConfig::new(shape.network(encoder), info.labels.len());
                 Some(load_into(&run, &info, LOCATION, "location", network.init(device))?)
             }
             (None, None) => None,

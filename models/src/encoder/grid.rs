@@ -1,12 +1,24 @@
 //! Space2Vec-grid: axis-major, all longitude pairs first, then all latitude pairs.
 
-use super::Scales;
+use super::{Kind, Prepared, Settings, scales};
 use crate::place::LatLon;
 
-pub(super) fn encode(scales: Scales, place: LatLon, out: &mut [f64]) {
-    let half = 2 * usize::from(scales.frequencies);
+pub(super) const KIND: Kind = Kind {
+    name: "space2vec-grid",
+    // the original's gridcellnorm turns degrees into radians after their use: the same numbers
+    aliases: &["gridcell", "gridcellnorm", "grid"],
+    about: "sine and cosine of each coordinate at each scale, degrees (Space2Vec, ICLR 2020)",
+    takes: scales::TAKES,
+    defaults: Settings { frequencies: 16, r_min: 1.0, r_max: 360.0, ..Settings::NONE },
+    dim: |settings| 4 * usize::from(settings.frequencies),
+    prepare: scales::ladder,
+    encode,
+};
+
+fn encode(prepared: &Prepared, place: LatLon, out: &mut [f64]) {
+    let half = out.len() / 2;
     for (axis, degrees) in place.lon_lat().into_iter().enumerate() {
-        for (pair, scale) in out[axis * half..][..half].chunks_exact_mut(2).zip(scales.iter()) {
+        for (pair, scale) in out[axis * half..][..half].chunks_exact_mut(2).zip(&prepared.table) {
             let angle = degrees / scale;
             pair.copy_from_slice(&[libm::sin(angle), libm::cos(angle)]);
         }
@@ -15,13 +27,12 @@ pub(super) fn encode(scales: Scales, place: LatLon, out: &mut [f64]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{PositionEncoder, Scales, golden};
+    use super::super::tests::{check_full, check_sums, scaled};
 
     #[test]
     fn matches_the_golden_vectors() {
-        let small = Scales { frequencies: 2, r_min: 0.1, r_max: 360.0 };
-        golden::check_full(
-            PositionEncoder::Space2vecGrid(small),
+        check_full(
+            &scaled("gridcell", 2, 0.1, 360.0),
             &[
                 -0.952445134,
                 0.304710135,
@@ -33,12 +44,12 @@ mod tests {
                 0.995530330,
             ],
         );
-        golden::check_sums(
-            PositionEncoder::Space2vecGrid(Scales { frequencies: 32, ..small }),
-            &[
-                ((34.05, -118.25), 6.005723877, 64.0, 0.995530330),
-                ((-33.8688, 151.2093), 10.376842323, 64.0, 0.995577740),
-                ((90.0, 180.0), 12.134531105, 64.0, 0.968912422),
+        check_sums(
+            &scaled("space2vec-grid", 32, 0.1, 360.0),
+            [
+                (6.005723877, 64.0, 0.995530330),
+                (10.376842323, 64.0, 0.995577740),
+                (12.134531105, 64.0, 0.968912422),
             ],
         );
     }

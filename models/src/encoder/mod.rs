@@ -3,139 +3,176 @@
 //! The location network takes these features, never degrees: `sin(lon / r_min)` formed in f32
 //! is off by up to 1e-3 at `r_min = 0.01` and meaningless below.
 //!
-//! One file an encoder; [`PositionEncoder`] is the table that names them.
+//! One file an encoder, each with its row of [`KINDS`], the table that names them: another encoder
+//! is another file and another line there. [`EncoderSpec`] is how one stands in a manifest or a
+//! configuration file.
 
+mod direct;
 mod grid;
+mod harmonics;
+mod nerf;
+mod rff;
+mod rff_equal_earth;
+mod scales;
+mod spec;
+mod sphere_c;
+mod sphere_c_plus;
+mod sphere_dfs;
+mod sphere_m;
+mod sphere_m_plus;
 mod theory;
+mod wrap;
+mod xyz;
 
 use alloc::{vec, vec::Vec};
+use core::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-use crate::place::LatLon;
+pub use spec::{EncoderError, EncoderSpec, Settings};
 
-/// The geometric ladder of scales shared by the multi-scale encoders (Space2Vec eq. 3):
-/// `t_s = r_min · (r_max / r_min)^(s / (F − 1))`, finest first. The wavelength of scale `s` is `2π t_s`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Scales {
-    /// Number of scales F, at least 1.
-    pub frequencies: u16,
-    /// Finest scale, in the encoder's unit.
-    pub r_min: f64,
-    /// Coarsest scale, in the encoder's unit.
-    pub r_max: f64,
+use crate::{place::LatLon, time::YearFraction};
+
+/// Every encoder, the default first.
+pub static KINDS: &[Kind] = &[
+    grid::KIND,
+    theory::KIND,
+    sphere_c::KIND,
+    sphere_c_plus::KIND,
+    sphere_m::KIND,
+    sphere_m_plus::KIND,
+    sphere_dfs::KIND,
+    wrap::KIND,
+    rff::KIND,
+    rff_equal_earth::KIND,
+    harmonics::ORTHONORMAL,
+    harmonics::SATCLIP,
+    xyz::KIND,
+    nerf::KIND,
+    direct::KIND,
+];
+
+/// One row of [`KINDS`].
+pub struct Kind {
+    /// Its name in manifests and configuration files.
+    pub name: &'static str,
+    /// Other names it is known by, the original's among them. Case does not matter.
+    pub aliases: &'static [&'static str],
+    /// What it is, in a line.
+    pub about: &'static str,
+    /// The settings it takes, as they are named in a file.
+    pub takes: &'static [&'static str],
+    /// Their values where a file gives none.
+    pub defaults: Settings,
+    /// Number of features, the season apart.
+    dim: fn(&Settings) -> usize,
+    /// What is the same for every place: scales, random directions, coefficients.
+    prepare: fn(&Settings, &EncoderSpec) -> Vec<f64>,
+    /// Writes the features of a place.
+    encode: fn(&Prepared, LatLon, &mut [f64]),
 }
 
-impl Scales {
-    /// Scales in ascending order.
-    fn iter(self) -> impl Iterator<Item = f64> {
-        let steps = f64::from(self.frequencies.max(2) - 1);
-        (0..self.frequencies)
-            .map(move |s| self.r_min * libm::pow(self.r_max / self.r_min, f64::from(s) / steps))
+impl Kind {
+    /// The row of a name or an alias.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        let is = |known: &&str| known.eq_ignore_ascii_case(name);
+        KINDS.iter().find(|kind| is(&kind.name) || kind.aliases.iter().any(|alias| is(alias)))
     }
 }
 
-/// Which position features a model uses, with their parameters. Stored in the bundle's manifest.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum PositionEncoder {
-    /// Space2Vec-grid (ICLR 2020): sine and cosine of each coordinate at each scale. Degrees.
-    Space2vecGrid(Scales),
-    /// Space2Vec-theory (ICLR 2020): projections on three directions 120° apart. Degrees.
-    Space2vecTheory(Scales),
+/// Settings and what follows from them for every place.
+#[derive(Clone)]
+struct Prepared {
+    settings: Settings,
+    table: Vec<f64>,
 }
 
-/// Parameters no encoder can work with.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("encoder.{field} is {value}: {need}")]
-pub struct EncoderError {
-    /// Name of the parameter.
-    pub field: &'static str,
-    /// Its value.
-    pub value: f64,
-    /// What it should be.
-    pub need: &'static str,
+/// Which position features a model uses, ready to compute them. Stored in the bundle's manifest as
+/// its [`EncoderSpec`]; one that exists is in range.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "EncoderSpec", into = "EncoderSpec")]
+pub struct PositionEncoder {
+    kind: &'static Kind,
+    spec: EncoderSpec,
+    prepared: Prepared,
 }
 
 impl Default for PositionEncoder {
-    /// The released CSP models: grid, 32 scales from 0.1° to 360°.
+    /// Space2Vec-grid with 16 scales from 1°, which reach places between the labelled ones; the
+    /// released CSP models use 32 from 0.1°, for data that is dense at that scale.
     fn default() -> Self {
-        Self::Space2vecGrid(Scales { frequencies: 32, r_min: 0.1, r_max: 360.0 })
+        Self::prepared(&KINDS[0], KINDS[0].defaults, EncoderSpec::default())
+    }
+}
+
+impl PartialEq for PositionEncoder {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
+
+impl core::fmt::Debug for PositionEncoder {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.spec.fmt(f)
     }
 }
 
 impl PositionEncoder {
-    /// Number of features of a place.
-    pub fn dim(&self) -> usize {
-        match self {
-            Self::Space2vecGrid(scales) => 4 * usize::from(scales.frequencies),
-            Self::Space2vecTheory(scales) => 6 * usize::from(scales.frequencies),
-        }
-    }
-
-    /// Checks parameters that came from a file.
+    /// A multi-scale encoder: `frequencies` scales from `r_min` to `r_max`, degrees for Space2Vec,
+    /// radians for Sphere2Vec.
     ///
     /// # Errors
-    /// Names the parameter that is out of range.
-    pub fn validate(&self) -> Result<(), EncoderError> {
-        let (Self::Space2vecGrid(scales) | Self::Space2vecTheory(scales)) = self;
-        let error = |field, value, need| Err(EncoderError { field, value, need });
-        if !(1..=1024).contains(&scales.frequencies) {
-            return error("frequencies", scales.frequencies.into(), "it must be 1 to 1024");
+    /// An unknown name, one without scales, or numbers out of range.
+    pub fn scaled(kind: &str, frequencies: u16, r_min: f64, r_max: f64) -> Result<Self, EncoderError> {
+        EncoderSpec {
+            frequencies: Some(frequencies),
+            r_min: Some(r_min),
+            r_max: Some(r_max),
+            ..EncoderSpec::of(kind)
         }
-        if !(scales.r_min.is_finite() && scales.r_min > 0.0) {
-            return error("r_min", scales.r_min, "it must be finite and above 0");
-        }
-        if !(scales.r_max.is_finite() && scales.r_max >= scales.r_min) {
-            return error("r_max", scales.r_max, "it must be finite and at least r_min");
-        }
-        Ok(())
+        .build()
     }
 
-    /// The features of a place, `[dim]`, each in [-1, 1].
-    pub fn encode(&self, place: LatLon) -> Vec<f64> {
+    /// Its row in the table.
+    pub fn kind(&self) -> &'static Kind {
+        self.kind
+    }
+
+    /// True when the features end in two for the time of the year.
+    pub fn season(&self) -> bool {
+        self.spec.season
+    }
+
+    /// Number of features of a place.
+    pub fn dim(&self) -> usize {
+        (self.kind.dim)(&self.prepared.settings) + if self.spec.season { 2 } else { 0 }
+    }
+
+    /// The features of a place at a time of the year, `[dim]`; each in [-1, 1], but for spherical
+    /// harmonics and for `direct` outside its extent. The date only matters with
+    /// [`season`](Self::season): then the last two features are the sine and cosine of
+    /// π (2 date − 1), or 0 and 0 where the date is not known.
+    pub fn encode(&self, place: LatLon, date: Option<YearFraction>) -> Vec<f64> {
         let mut out = vec![0.0; self.dim()];
-        self.encode_into(place, &mut out);
+        self.encode_into(place, date, &mut out);
         out
     }
 
     /// Writes the features of a place over `out`, which holds [`dim`](Self::dim) numbers.
-    pub fn encode_into(&self, place: LatLon, out: &mut [f64]) {
-        match *self {
-            Self::Space2vecGrid(scales) => grid::encode(scales, place, out),
-            Self::Space2vecTheory(scales) => theory::encode(scales, place, out),
+    pub fn encode_into(&self, place: LatLon, date: Option<YearFraction>, out: &mut [f64]) {
+        let (features, season) = out.split_at_mut(out.len() - if self.spec.season { 2 } else { 0 });
+        (self.kind.encode)(&self.prepared, place, features);
+        if let [sine, cosine] = season {
+            let angle = date.map(|date| PI * (2.0 * date.value() - 1.0));
+            (*sine, *cosine) = angle.map_or((0.0, 0.0), |angle| (libm::sin(angle), libm::cos(angle)));
         }
     }
+}
+
+/// Longitude and latitude in radians.
+fn radians(place: LatLon) -> [f64; 2] {
+    place.lon_lat().map(|degrees| degrees * PI / 180.0)
 }
 
 #[cfg(test)]
-pub(crate) mod golden {
-    //! Golden values at fixed places, computed in f64 by two independent implementations.
-    use super::*;
-
-    pub fn los_angeles() -> LatLon {
-        LatLon::new(34.05, -118.25).unwrap()
-    }
-
-    /// (place, sum, sum of squares, last feature)
-    pub type Row = ((f64, f64), f64, f64, f64);
-
-    pub fn check_full(encoder: PositionEncoder, expected: &[f64]) {
-        let features = encoder.encode(los_angeles());
-        assert_eq!(features.len(), expected.len());
-        for (i, (got, want)) in features.iter().zip(expected).enumerate() {
-            assert!((got - want).abs() < 1e-9, "feature {i}: {got} is not {want}");
-        }
-    }
-
-    pub fn check_sums(encoder: PositionEncoder, rows: &[Row]) {
-        for &((lat, lon), sum, squares, last) in rows {
-            let features = encoder.encode(LatLon::new(lat, lon).unwrap());
-            let got_sum: f64 = features.iter().sum();
-            let got_squares: f64 = features.iter().map(|f| f * f).sum();
-            assert!((got_sum - sum).abs() < 1e-8, "{lat},{lon}: sum {got_sum} is not {sum}");
-            assert!((got_squares - squares).abs() < 1e-8, "{lat},{lon}: squares {got_squares}");
-            assert!((features[features.len() - 1] - last).abs() < 1e-9, "{lat},{lon}: last");
-        }
-    }
-}
+mod tests;

@@ -1,13 +1,24 @@
 //! Space2Vec-theory: scale-major, six features a scale, from three directions 120° apart.
 
-use super::Scales;
+use super::{Kind, Prepared, Settings, scales};
 use crate::place::LatLon;
 
-pub(super) fn encode(scales: Scales, place: LatLon, out: &mut [f64]) {
+pub(super) const KIND: Kind = Kind {
+    name: "space2vec-theory",
+    aliases: &["theory"],
+    about: "projections on three directions 120° apart at each scale, degrees (Space2Vec, ICLR 2020)",
+    takes: scales::TAKES,
+    defaults: Settings { frequencies: 16, r_min: 1.0, r_max: 360.0, ..Settings::NONE },
+    dim: |settings| 6 * usize::from(settings.frequencies),
+    prepare: scales::ladder,
+    encode,
+};
+
+fn encode(prepared: &Prepared, place: LatLon, out: &mut [f64]) {
     let [lon, lat] = place.lon_lat();
     let half_sqrt3 = libm::sqrt(3.0) / 2.0;
     let directions = [[1.0, 0.0], [-0.5, half_sqrt3], [-0.5, -half_sqrt3]];
-    for (features, scale) in out.chunks_exact_mut(6).zip(scales.iter()) {
+    for (features, scale) in out.chunks_exact_mut(6).zip(&prepared.table) {
         for (pair, [x, y]) in features.chunks_exact_mut(2).zip(directions) {
             let angle = (lon * x + lat * y) / scale;
             pair.copy_from_slice(&[libm::sin(angle), libm::cos(angle)]);
@@ -17,13 +28,12 @@ pub(super) fn encode(scales: Scales, place: LatLon, out: &mut [f64]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{PositionEncoder, Scales, golden};
+    use super::super::tests::{check_full, check_sums, scaled};
 
     #[test]
     fn matches_the_golden_vectors() {
-        let small = Scales { frequencies: 2, r_min: 0.1, r_max: 360.0 };
-        golden::check_full(
-            PositionEncoder::Space2vecTheory(small),
+        check_full(
+            &scaled("theory", 2, 0.1, 360.0),
             &[
                 -0.952445134,
                 0.304710135,
@@ -39,12 +49,12 @@ mod tests {
                 0.996613248,
             ],
         );
-        golden::check_sums(
-            PositionEncoder::Space2vecTheory(Scales { frequencies: 32, ..small }),
-            &[
-                ((34.05, -118.25), 17.444206564, 96.0, 0.996613248),
-                ((-33.8688, 151.2093), 0.365246585, 96.0, 0.991750456),
-                ((90.0, 180.0), 8.443774392, 96.0, 0.893145070),
+        check_sums(
+            &scaled("space2vec-theory", 32, 0.1, 360.0),
+            [
+                (17.444206564, 96.0, 0.996613248),
+                (0.365246585, 96.0, 0.991750456),
+                (8.443774392, 96.0, 0.893145070),
             ],
         );
     }

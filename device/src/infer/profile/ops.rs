@@ -55,6 +55,7 @@ const OPS: &[Op] = &[
     Op { name: "Sigmoid", inputs: 1..=1, attributes: &[], rule: unary },
     Op { name: "Tanh", inputs: 1..=1, attributes: &[], rule: unary },
     Op { name: "Erf", inputs: 1..=1, attributes: &[], rule: unary },
+    Op { name: "Sin", inputs: 1..=1, attributes: &[], rule: unary },
     Op { name: "Sqrt", inputs: 1..=1, attributes: &[], rule: unary },
     Op { name: "Identity", inputs: 1..=1, attributes: &[], rule: identity },
     Op { name: "Clip", inputs: 1..=3, attributes: &[], rule: clip },

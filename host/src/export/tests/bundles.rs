@@ -1,25 +1,38 @@
 use burn::tensor::Device;
+use csp_device::infer::Engine;
 use csp_models::{
     bundle::Bundle,
-    encoder::{PositionEncoder, Scales},
+    encoder::{EncoderSpec, KINDS, PositionEncoder},
     fusion::{Fusion, Thresholds},
     labels::{ClassId, Label, Labels},
     manifest::{ModelProvenance, NumberFormat, file},
-    nn::{BackboneKind, FeedForwardConfig, LocationClassifierConfig},
+    nn::{BackboneKind, HeadConfig, LocationClassifierConfig},
+    place::LatLon,
 };
 
-use crate::training::TrainedModel;
+use crate::{features::location_logits, training::TrainedModel};
 
 use super::{
     super::{ExportError, Options, export, onnx},
-    aged, classifier, input, pictures,
+    aged, classifier, input,
+    lowering::heads,
+    pictures,
 };
 
 const CLASSES: [&str; 4] = ["lynx", "badger", "roe deer", "blank"];
 
 fn model(backbone: BackboneKind, side: u32) -> TrainedModel {
-    let encoder = PositionEncoder::Space2vecGrid(Scales { frequencies: 4, r_min: 0.1, r_max: 360.0 });
-    let network = FeedForwardConfig::new(encoder.dim()).with_hidden(16).with_output(8);
+    let encoder = PositionEncoder::scaled("space2vec-grid", 4, 0.1, 360.0).unwrap();
+    with_location(backbone, side, encoder, HeadConfig::new(0).with_hidden(16, 1).with_output(8))
+}
+
+fn with_location(
+    backbone: BackboneKind,
+    side: u32,
+    encoder: PositionEncoder,
+    head: HeadConfig,
+) -> TrainedModel {
+    let network = HeadConfig { input: encoder.dim(), ..head };
     TrainedModel {
         image: Some(classifier(backbone, CLASSES.len())),
         location: Some(aged(LocationClassifierConfig::new(network, CLASSES.len()).init(&Device::flex()))),
@@ -93,6 +106,40 @@ fn f32_has_no_second_network_and_needs_no_pictures() {
     assert!(report.f32.is_none() && report.lost.is_none() && report.passes());
     let card = String::from_utf8(bundle.file(file::MODEL_CARD).unwrap().to_vec()).unwrap();
     assert!(card.contains("Not measured") && card.contains("Not stated at export"));
+}
+
+/// Every encoder and every head reaches the field: the device's engine reads the bundle from disk and
+/// answers as burn does.
+#[test]
+fn the_device_computes_every_encoder_and_head() {
+    let encoders: Vec<PositionEncoder> = KINDS
+        .iter()
+        .map(|kind| EncoderSpec { season: kind.name == "xyz", ..EncoderSpec::of(kind.name) }.build().unwrap())
+        .collect();
+    let grid = PositionEncoder::scaled("space2vec-grid", 4, 1.0, 360.0).unwrap();
+    let of_heads = heads().into_iter().map(|head| (grid.clone(), head));
+    let of_encoders = encoders.into_iter().map(|encoder| (encoder, heads()[1]));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.cspm");
+    for (encoder, head) in of_heads.chain(of_encoders) {
+        let what = format!("{encoder} and {head:?}");
+        let model = with_location(BackboneKind::SmallCnn(4), 16, encoder.clone(), head);
+        let options = Options { format: NumberFormat::F32, ..Options::default() };
+        let (bundle, _) = export(&model, &[], &[], &options).unwrap();
+        bundle.write(&path).unwrap();
+        let engine = Engine::load(&Bundle::open(&path).unwrap()).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(engine.manifest().encoder.as_ref(), Some(&encoder));
+        let places =
+            [(34.05, -118.25), (-90.0, 180.0), (69.65, 18.96)].map(|(a, b)| LatLon::new(a, b).unwrap());
+        let burn = location_logits(model.location.as_ref().unwrap(), &encoder, &places, &Device::flex());
+        for (place, want) in places.into_iter().zip(burn) {
+            let got = engine.location_logits(place).unwrap().unwrap();
+            let scale = want.iter().fold(1f32, |max, z| max.max(z.abs()));
+            for (got, want) in got.iter().zip(&want) {
+                assert!((got - want).abs() < 1e-4 * scale, "{what} at {place}: {got} is not {want}");
+            }
+        }
+    }
 }
 
 #[test]

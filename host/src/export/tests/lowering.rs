@@ -5,7 +5,9 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData, activation},
 };
-use csp_models::nn::{Activation, BackboneKind, FeedForwardConfig, LocationClassifierConfig};
+use csp_models::nn::{
+    Activation, BackboneKind, HeadConfig, HeadKind, HeadSettings, LocationClassifierConfig, NormPlace,
+};
 
 use super::{
     super::{ExportError, graph::Graph, lower::lower, onnx, run::Runner},
@@ -60,21 +62,38 @@ fn image_networks_answer_as_burn_does() {
     }
 }
 
+/// A head of every kind and with every switch.
+pub(super) fn heads() -> Vec<HeadConfig> {
+    let head = |settings: HeadSettings| HeadConfig {
+        settings,
+        ..HeadConfig::new(24).with_hidden(16, 2).with_output(8)
+    };
+    let ffn = HeadSettings::default();
+    let activations =
+        [Activation::Relu, Activation::LeakyRelu, Activation::Gelu, Activation::Sigmoid, Activation::Tanh];
+    let mut heads: Vec<HeadConfig> =
+        activations.into_iter().map(|activation| HeadConfig { activation, ..head(ffn) }).collect();
+    heads.extend([
+        head(HeadSettings { output_activation: false, skip: false, ..ffn }),
+        head(HeadSettings { norm: NormPlace::BeforeActivation, ..ffn }),
+        head(HeadSettings { norm: NormPlace::None, ..ffn }),
+        head(HeadSettings { kind: HeadKind::Fcnet, blocks: 2, ..ffn }),
+        head(HeadSettings { kind: HeadKind::Siren, w0_first: 5.0, w0: 1.5, ..ffn }),
+    ]);
+    heads
+}
+
 #[test]
 fn location_networks_answer_as_burn_does() {
-    for activation in [Activation::LeakyRelu, Activation::Relu, Activation::Gelu] {
-        for (hidden_layers, input) in [(1, 24), (3, 16)] {
-            let encoder = FeedForwardConfig::new(input)
-                .with_hidden(16)
-                .with_hidden_layers(hidden_layers)
-                .with_output(8)
-                .with_activation(activation);
-            let network = aged(LocationClassifierConfig::new(encoder, 5).init(&Device::flex()));
-            let shape = [1, input];
+    for config in heads() {
+        for hidden_layers in [1, 3] {
+            let config = HeadConfig { hidden_layers, ..config };
+            let network = aged(LocationClassifierConfig::new(config, 5).init(&Device::flex()));
+            let shape = [1, config.input];
             let graph =
                 lower("location", &network, ("features", shape), "logits", |m, x| m.forward(x)).unwrap();
             let off = difference(&network, shape, &graph, |m, x| m.forward(x));
-            assert!(off < 1e-4, "{activation:?}: {off}");
+            assert!(off < 1e-4, "{config:?}: {off}");
         }
     }
 }

@@ -20,7 +20,7 @@ pub use self::{
     finetune::FinetuneConfig,
     image::{Head, ImageHeadConfig, ProbeConfig},
     input::{Flip, HoldoutConfig, InputConfig},
-    location::{ActivationName, LocationConfig},
+    location::LocationConfig,
     pretrain::{Objective, PretrainConfig},
 };
 use super::TrainError;
@@ -96,9 +96,6 @@ impl TrainConfig {
             let problem =
                 "it must be false: pretrain.objective = \"mse\" does not bring pictures into the embedding";
             return fail("finetune.prototypes", problem.into());
-        }
-        if let Err(error) = location.encoder.validate() {
-            return fail("location", error.to_string());
         }
         Ok(())
     }

@@ -107,6 +107,7 @@ impl Finetune {
         let device = device.clone().autodiff();
         let network = LocationClassifierConfig::new(location.network(), classes).init(&device);
         let mut network = init::randomise(network, seed, "finetune/init");
+        network.encoder = network.encoder.respread();
         if let Some(weights) = start.pretrained {
             network.encoder = weights.apply("pair.encoder", network.encoder)?;
         }

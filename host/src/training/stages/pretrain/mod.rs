@@ -9,7 +9,7 @@ use burn::{
     optim::GradientsParams,
     tensor::{Device, Int, Tensor},
 };
-use csp_models::{labels::ClassId, nn::FeedForward, place::LatLon};
+use csp_models::{labels::ClassId, nn::LocationHead, place::LatLon};
 
 use self::spread::Replica;
 use super::{dropout::Dropout, indices, queue::Queue, steps_for, warmup};
@@ -36,7 +36,7 @@ use crate::{
 /// What is trained. All but the encoder is only needed here.
 #[derive(Module, Debug)]
 struct Pair {
-    encoder: FeedForward,
+    encoder: LocationHead,
     /// W: image feature → embedding; with the regression embedding → image feature.
     projection: Linear,
     /// log 1/τ of the terms, where they are learned.
@@ -97,11 +97,12 @@ impl Pretrain {
             projection: LinearConfig::new(from, to).init(&device),
             log_scales: config.learned_temperatures.then(|| temperature::parameter(config.taus(), &device)),
         };
+        let pair = init::randomise(pair, seed, "pretrain/init");
         let batches = Batches::new(seed, "pretrain/batch", places.len(), config.batch);
         let steps = steps_for(config.epochs, batches.steps_per_epoch(), config.min_steps, config.max_steps);
         let ids = || classes.iter().map(|class| class.map_or(-1, |class| i32::from(class.0)));
         Self {
-            pair: init::randomise(pair, seed, "pretrain/init"),
+            pair: Pair { encoder: pair.encoder.respread(), ..pair },
             optimizer: AdamW::new(AdamWConfig {
                 weight_decay: config.weight_decay,
                 ..AdamWConfig::default()
