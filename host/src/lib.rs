@@ -9,6 +9,7 @@
 //! | [`data`] | tables, photo folders, COCO Camera Traps → one [`data::Dataset`]; its checks and splits |
 //! | [`features`] | decoded pictures and frozen features, cached on disk |
 //! | [`training`] | the stages of Contrastive Spatial Pre-Training, losses, run directories |
+//! | [`location`] | location networks on their own: trained ones of the original's lab, embeddings |
 //! | [`evaluation`] | accuracy of image, place and both |
 //! | [`export`] | burn's captured graph → ONNX → int8 → bundle |
 //! | [`review`] | what the traps wrote down |
@@ -24,6 +25,7 @@ pub mod data;
 pub mod evaluation;
 pub mod export;
 pub mod features;
+pub mod location;
 pub mod plots;
 pub mod progress;
 pub mod review;

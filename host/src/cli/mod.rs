@@ -18,6 +18,7 @@ pub mod demo;
 pub mod doctor;
 pub mod eval;
 pub mod export;
+pub mod location;
 pub mod logs;
 pub mod model;
 pub mod runs;
@@ -61,6 +62,7 @@ enum Verb {
     Doctor(doctor::DoctorArgs),
     SelfCheck(self_check::SelfCheckArgs),
     Export(export::ExportArgs),
+    Location(location::LocationArgs),
     Model(model::ModelArgs),
     Logs(logs::LogsArgs),
 }
@@ -98,6 +100,7 @@ impl Cli {
             Verb::Doctor(args) => doctor::run(&args, &context),
             Verb::SelfCheck(args) => self_check::run(&args, &context),
             Verb::Export(args) => export::run(&args, &context),
+            Verb::Location(args) => location::run(&args, &context),
             Verb::Model(args) => model::run(&args, &context),
             Verb::Logs(args) => logs::run(&args, &context),
         };

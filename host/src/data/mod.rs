@@ -38,6 +38,7 @@ mod table;
 mod text_map;
 
 pub mod check;
+pub mod places;
 pub mod problem;
 mod projection;
 pub mod split;
