@@ -163,7 +163,7 @@ impl Params {
                     .refuse("spa_enc_type", format!("{name} is not supported; there are {}", known()));
             }
             "theorynorm" => Kind::named("theory"),
-            other => Kind::named(other),
+            other => Kind::named(other).filter(|kind| !FOREIGN.contains(&kind.name)),
         };
         let Some(kind) = kind else {
             return self.refuse("spa_enc_type", format!("{name} is not known; there are {}", known()));
@@ -263,11 +263,11 @@ impl Params {
     }
 }
 
+/// Encoders of other families: no checkpoint of this one is theirs.
+const FOREIGN: [&str; 3] = ["rff-equal-earth", "spherical-harmonics", "spherical-harmonics-satclip"];
+
+/// The encoders by the original's names.
 fn known() -> String {
-    KINDS
-        .iter()
-        .map(|kind| kind.aliases.first().unwrap_or(&kind.name))
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ")
+    let own = KINDS.iter().filter(|kind| !FOREIGN.contains(&kind.name));
+    own.map(|kind| *kind.aliases.first().unwrap_or(&kind.name)).collect::<Vec<_>>().join(", ")
 }

@@ -62,7 +62,7 @@ fn what_does_not_fit_is_refused_by_name() {
         ("tensor-missing", &["ffn.layers.1.linear.bias is missing"][..]),
         ("tensor-left-over", &["post_linear.weight"]),
         ("other-encoder", &["8 features", "space2vec-theory", "12 features"]),
-        ("unknown-encoder", &["voronoi", "gridcell", "wrap"]),
+        ("unknown-encoder", &["voronoi", "gridcell", "geo_net"]),
         ("anchors-elsewhere", &["rbf", "anchors"]),
         ("random-scales", &["freq_init", "random"]),
         ("norm-denied", &["use_layn"]),

@@ -5,11 +5,14 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use burn::store::pytorch_reader::{PickleValue, PytorchError, PytorchReader};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 pub use burn::store::pytorch_reader::DType;
 
@@ -71,7 +74,9 @@ pub enum TorchFileError {
 /// See [`TorchFileError`].
 pub fn read_torch_file(path: &Path) -> Result<BTreeMap<String, Tensor>, TorchFileError> {
     let unreadable = |source| TorchFileError::Unreadable { path: path.into(), source };
-    let all = PytorchReader::new(path).map_err(unreadable)?.into_tensors();
+    let copy = without_wide_records(path).map_err(|error| unreadable(error.into()))?;
+    let source = copy.as_ref().map_or(path, NamedTempFile::path);
+    let all = PytorchReader::new(source).map_err(unreadable)?.into_tensors();
     let under =
         |nest: &str| all.keys().any(|name| name.strip_prefix(nest).is_some_and(|r| r.starts_with('.')));
     // a bare state dict of a network with a part called `model` holds other tensors too
@@ -88,7 +93,7 @@ pub fn read_torch_file(path: &Path) -> Result<BTreeMap<String, Tensor>, TorchFil
         own.iter_mut().for_each(|(name, _)| *name = name.split_off(PARALLEL.len()));
     }
     if own.is_empty() {
-        let keys = match PytorchReader::read_pickle_data(path, None).map_err(unreadable)? {
+        let keys = match PytorchReader::read_pickle_data(source, None).map_err(unreadable)? {
             PickleValue::Dict(entries) => {
                 let mut keys: Vec<String> = entries.into_keys().collect();
                 keys.sort();
@@ -116,13 +121,53 @@ pub fn read_torch_file(path: &Path) -> Result<BTreeMap<String, Tensor>, TorchFil
 /// # Errors
 /// [`TorchFileError::Unreadable`].
 pub fn read_torch_values(path: &Path, key: &str) -> Result<BTreeMap<String, Value>, TorchFileError> {
-    match PytorchReader::read_pickle_data(path, Some(key)) {
+    let unreadable = |source| TorchFileError::Unreadable { path: path.into(), source };
+    let copy = without_wide_records(path).map_err(|error| unreadable(error.into()))?;
+    match PytorchReader::read_pickle_data(copy.as_ref().map_or(path, NamedTempFile::path), Some(key)) {
         Ok(PickleValue::Dict(entries)) => {
             Ok(entries.into_iter().map(|(name, value)| (name, plain(value))).collect())
         }
         Ok(_) | Err(PytorchError::KeyNotFound(_)) => Ok(BTreeMap::new()),
-        Err(source) => Err(TorchFileError::Unreadable { path: path.into(), source }),
+        Err(source) => Err(unreadable(source)),
     }
+}
+
+/// torch ends its zip files with 76 bytes of records for 64-bit sizes, which small files do not need,
+/// and zip 9.8 then looks for the directory 76 bytes late. It notices, unless an entry begins just
+/// there: when the name of the first, `NAME/data.pkl`, has 30 letters. Such a file is read from a copy
+/// without those records; for any other this is `None`.
+fn without_wide_records(path: &Path) -> io::Result<Option<NamedTempFile>> {
+    const LAST: u64 = 22;
+    const WIDE: u64 = 76;
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut last = [0; LAST as usize];
+    if length < LAST + WIDE {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::Start(length - LAST))?;
+    file.read_exact(&mut last)?;
+    let number =
+        |at: usize| u64::from(u32::from_le_bytes([last[at], last[at + 1], last[at + 2], last[at + 3]]));
+    let (size, start) = (number(12), number(16));
+    if !last.starts_with(b"PK\x05\x06") || start + size + WIDE + LAST != length {
+        return Ok(None);
+    }
+    let mut begins_with = |at: u64, signature: &[u8; 4]| -> io::Result<bool> {
+        let mut found = [0; 4];
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(&mut found)?;
+        Ok(found == *signature)
+    };
+    if !begins_with(start + size, b"PK\x06\x06")? || !begins_with(start + WIDE, b"PK\x01\x02")? {
+        return Ok(None);
+    }
+    let mut copy = NamedTempFile::new()?;
+    file.seek(SeekFrom::Start(0))?;
+    io::copy(&mut file.take(start + size), &mut copy)?;
+    copy.write_all(&last)?;
+    copy.flush()?;
+    Ok(Some(copy))
 }
 
 fn plain(value: PickleValue) -> Value {
@@ -215,7 +260,7 @@ mod tests {
         assert_eq!((bare["steps"].shape.len(), bare["steps"].data[0]), (0, 7.0));
         assert_eq!(bare["half"].data, [0.099_975_586, -2.0]);
         assert_eq!(bare["brain"].data, [0.100_097_656]);
-        for other in ["legacy.pth", "nested.pth"] {
+        for other in ["legacy.pth", "nested.pth", "twenty-one-letters-is.pth"] {
             assert_eq!(read_torch_file(&fixture(other)).unwrap(), bare, "{other}");
         }
     }

@@ -61,6 +61,11 @@ impl LocationConfig {
 impl LocationConfig {
     pub(super) fn checks(&self) -> Vec<Check> {
         vec![
+            (
+                "location.encoder.season",
+                !self.encoder.season(),
+                "left out: no stage of training hands dates to the location network",
+            ),
             ("location.hidden", (1..=8192).contains(&self.hidden), "1 to 8192"),
             ("location.hidden_layers", (1..=8).contains(&self.hidden_layers), "1 to 8"),
             ("location.embedding", (1..=8192).contains(&self.embedding), "1 to 8192"),
@@ -69,5 +74,60 @@ impl LocationConfig {
             ("location.head.w0_first", positive(self.head.w0_first), "above 0"),
             ("location.head.w0", positive(self.head.w0), "above 0"),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use csp_models::nn::{HeadKind, NormPlace};
+
+    use super::*;
+    use crate::training::TrainConfig;
+
+    fn read(text: &str) -> Result<LocationConfig, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, text).unwrap();
+        TrainConfig::read(&path).map(|config| config.location).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_encoder_is_chosen_by_name() {
+        let location = read("[location.encoder]\nkind = \"spheremixscale\"\nfrequencies = 8\n").unwrap();
+        assert_eq!(location.encoder, PositionEncoder::scaled("sphere2vec-m", 8, 0.02, 1.0).unwrap());
+        assert_eq!((location.network().input, location.hidden), (40, 512));
+        let unknown = read("[location.encoder]\nkind = \"vit\"\n").unwrap_err();
+        assert!(unknown.contains("c.toml") && unknown.contains("sphere2vec-m+"), "{unknown}");
+        let foreign = read("[location.encoder]\nkind = \"wrap\"\nr_min = 1.0\n").unwrap_err();
+        assert!(foreign.contains("r_min") && foreign.contains("takes none"), "{foreign}");
+        let season = read("[location.encoder]\nkind = \"xyz\"\nseason = true\n").unwrap_err();
+        assert!(season.contains("season") && season.contains("dates"), "{season}");
+    }
+
+    #[test]
+    fn a_head_is_chosen_with_its_switches() {
+        let text = "[location]\nhidden = 64\nhidden_layers = 2\nactivation = \"tanh\"\n\
+                    [location.head]\nkind = \"siren\"\nw0_first = 10.0\nnorm = \"before-activation\"\n";
+        let network = read(text).unwrap().network();
+        assert_eq!((network.hidden, network.activation), (64, Activation::Tanh));
+        assert_eq!(network.settings.kind, HeadKind::Siren);
+        assert_eq!((network.settings.w0_first, network.settings.w0), (10.0, 1.0));
+        assert_eq!(network.settings.norm, NormPlace::BeforeActivation);
+        for (text, word) in [
+            ("[location.head]\nkind = \"mlp\"\n", "fcnet"),
+            ("[location.head]\nw0 = 0.0\n", "location.head.w0"),
+            ("[location.head]\nlayers = 3\n", "layers"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    /// `run.json` of before there were other heads.
+    #[test]
+    fn runs_of_before_still_read() {
+        let old = r#"{"encoder":{"kind":"space2vec-grid","frequencies":16,"r_min":1.0,"r_max":360.0},
+            "hidden":512,"hidden_layers":1,"embedding":256,"activation":"leaky-relu","dropout":0.5}"#;
+        assert_eq!(serde_json::from_str::<LocationConfig>(old).unwrap(), LocationConfig::default());
     }
 }
