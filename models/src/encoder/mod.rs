@@ -76,7 +76,7 @@ impl Kind {
     /// The row of a name or an alias.
     pub fn named(name: &str) -> Option<&'static Self> {
         let is = |known: &&str| known.eq_ignore_ascii_case(name);
-        KINDS.iter().find(|kind| is(&kind.name) || kind.aliases.iter().any(|alias| is(alias)))
+        KINDS.iter().find(|kind| is(&kind.name) || kind.aliases.iter().any(&is))
     }
 }
 
