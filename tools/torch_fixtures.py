@@ -41,6 +41,7 @@ def main():
     }
     torch.save(nested, OUT / "nested.pth")
     torch.save({"params": {"kind": "grid"}}, OUT / "empty.pth")
+    torch.save({"bomb": torch.zeros(1).expand(1 << 15, 1 << 15)}, OUT / "repeated.pth")
     # "twenty-one-letters-is/data.pkl" makes the first entry of the zip's directory as long as its last records
     torch.save(tensors(), OUT / "twenty-one-letters-is.pth")
 

@@ -103,6 +103,17 @@ pub fn read_torch_file(path: &Path) -> Result<BTreeMap<String, Tensor>, TorchFil
         };
         return Err(TorchFileError::NoTensors { path: path.into(), keys });
     }
+    // a view can repeat one number without end; shared weights are written once and counted twice
+    let stored = std::fs::metadata(path).map_or(0, |meta| meta.len());
+    let (mut held, limit) = (0u64, stored.saturating_mul(8).saturating_add(64 << 20));
+    if let Some((name, _)) = own.iter().find(|(_, tensor)| {
+        held = held.saturating_add(tensor.byte_len() as u64);
+        held > limit
+    }) {
+        let reason =
+            format!("with it the tensors hold {held} bytes, the file has {stored}: they repeat themselves");
+        return Err(TorchFileError::Tensor { path: path.into(), name: name.clone(), reason });
+    }
     let read = |(name, tensor): (String, burn::store::pytorch_reader::Tensor)| {
         let bytes = tensor.read().map_err(|error| TorchFileError::Tensor {
             path: path.into(),
@@ -286,6 +297,8 @@ mod tests {
                 assert!(read_torch_file(&path).is_err(), "{name} cut at {cut}");
             }
         }
+        let error = read_torch_file(&fixture("repeated.pth")).unwrap_err().to_string();
+        assert!(error.contains("repeat"), "{error}");
         let error = read_torch_file(&fixture("empty.pth")).unwrap_err().to_string();
         assert!(error.contains("no tensors") && error.contains("params"), "{error}");
         let error = read_torch_file(&dir.path().join("absent.pth")).unwrap_err().to_string();
