@@ -3,10 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use csp_models::{
-    encoder::{PositionEncoder, Scales},
-    place::LatLon,
-};
+use csp_models::{encoder::PositionEncoder, place::LatLon};
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -76,7 +73,8 @@ impl RandomRows {
 
 /// Times steps of pre-training.
 pub fn pretrain(rows: &RandomRows, batch: usize, steps: u64, device: &Device) -> Speed {
-    let grid = PositionEncoder::Space2vecGrid(Scales { frequencies: 32, r_min: 0.1, r_max: 360.0 });
+    let grid =
+        PositionEncoder::scaled("space2vec-grid", 32, 0.1, 360.0).expect("the paper's settings are valid");
     let location = LocationConfig { encoder: grid, ..LocationConfig::default() };
     let config = PretrainConfig {
         batch,
