@@ -237,8 +237,12 @@ impl LocationHead {
     }
 }
 
+/// A leaf again: what is trained must not remember how it was drawn.
 fn scaled<const D: usize>(param: &Param<Tensor<D>>, factor: f64) -> Param<Tensor<D>> {
-    param.clone().map(|tensor| tensor * factor)
+    param.clone().map(|tensor| {
+        let trained = tensor.is_require_grad();
+        (tensor * factor).detach().set_require_grad(trained)
+    })
 }
 
 #[cfg(test)]
