@@ -10,6 +10,7 @@
 //! | `runner` | runs a stage: checkpoints, metrics, progress, interruption, loss watch |
 //! | [`torch_file`] | checkpoints of torch, read without running them |
 //! | `weights`, `optim`, `init`, [`mod@rng`] | tensors by name, AdamW, first weights, streams of random numbers |
+//! | [`published`] | weights of torchvision and timm |
 //! | [`run_dir`] | the run on disk |
 //! | [`device`], [`self_check`] | which processor, and whether it computes what the CPU does |
 //! | [`speed`] | how fast a step is |
@@ -29,6 +30,7 @@ pub mod losses;
 mod model;
 mod optim;
 mod pipeline;
+pub mod published;
 pub(crate) mod rng;
 pub mod roles;
 pub mod run_dir;

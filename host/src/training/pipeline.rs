@@ -14,14 +14,14 @@ use csp_models::{
     fusion::Thresholds,
     labels::ClassId,
     manifest::{ImageInput, ModelProvenance},
-    nn::{ImageClassifier, ImageClassifierConfig},
+    nn::{BackboneKind, ImageClassifier, ImageClassifierConfig},
     picture,
 };
 
 use super::{
     Chosen, RunDir, TrainConfig, TrainError,
     calibrate::{Case, Opinion, calibrate, calibrate_prior},
-    config::{Architecture, Head},
+    config::Head,
     init,
     location::Location,
     model::{self, LocationShape, ModelInfo},
@@ -203,7 +203,7 @@ impl Job<'_> {
         }
         let side = match self.config.input.size {
             Some(side) => side,
-            None => natural_size(&files, self.config.backbone.kind),
+            None => natural_size(&files, self.config.backbone.network()),
         };
         // 128/255 is the int8 zero point exactly; 0.25 is about the spread of photographs
         let input = ImageInput { width: side, height: side, mean: [128.0 / 255.0; 3], std: [0.25; 3] };
@@ -409,16 +409,15 @@ impl Job<'_> {
 }
 
 /// The side of the network's input: the pictures' own where none of a sample is above 96 pixels.
-fn natural_size(files: &[PathBuf], kind: Architecture) -> u32 {
+fn natural_size(files: &[PathBuf], kind: BackboneKind) -> u32 {
     let largest = files
         .iter()
         .step_by((files.len() / 256).max(1))
         .filter_map(|path| picture::dimensions(path))
         .map(|(width, height)| width.max(height))
         .max();
-    match (largest, kind) {
-        (Some(side), _) if side <= 96 => side.next_multiple_of(8).max(32),
-        (_, Architecture::SmallCnn) => 128,
-        (_, Architecture::MobileNetV2) => 224,
+    match largest {
+        Some(side) if side <= 96 => side.next_multiple_of(8).max(32).max(kind.min_side()),
+        _ => kind.side(),
     }
 }

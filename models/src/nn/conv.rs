@@ -26,26 +26,41 @@ pub struct ConvNorm {
     after: After,
 }
 
-/// Geometry of a [`ConvNorm`]; the kernel is square, padding keeps the size at stride 1.
+/// Geometry of a [`ConvNorm`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConvNormConfig {
     pub channels: [usize; 2],
-    pub kernel: usize,
+    pub kernel: [usize; 2],
     pub stride: usize,
+    pub padding: [usize; 2],
     pub groups: usize,
+    pub epsilon: f64,
     pub after: After,
 }
 
 impl ConvNormConfig {
+    /// Stride 1, dense, with the padding that keeps the size, and ReLU after it.
+    pub fn new(channels: [usize; 2], kernel: [usize; 2]) -> Self {
+        Self {
+            channels,
+            kernel,
+            stride: 1,
+            padding: kernel.map(|side| side / 2),
+            groups: 1,
+            epsilon: 1e-5,
+            after: After::Relu,
+        }
+    }
+
     pub fn init(self, device: &Device) -> ConvNorm {
-        let pad = self.kernel / 2;
-        let conv = Conv2dConfig::new(self.channels, [self.kernel; 2])
+        let [y, x] = self.padding;
+        let conv = Conv2dConfig::new(self.channels, self.kernel)
             .with_stride([self.stride; 2])
             .with_groups(self.groups)
-            .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+            .with_padding(PaddingConfig2d::Explicit(y, x, y, x))
             .with_bias(false)
             .with_initializer(Initializer::KaimingNormal { gain: 2f64.sqrt(), fan_out_only: true });
-        let norm = BatchNormConfig::new(self.channels[1]);
+        let norm = BatchNormConfig::new(self.channels[1]).with_epsilon(self.epsilon);
         ConvNorm { conv: conv.init(device), norm: norm.init(device), after: self.after }
     }
 }

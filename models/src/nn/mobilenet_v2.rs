@@ -1,7 +1,7 @@
 //! MobileNetV2 (Sandler et al., CVPR 2018), the device's default backbone: 3.5 M parameters, 300 M
 //! multiply-adds at width 1.0 and 224×224.
 
-use std::vec::Vec;
+use std::{string::String, vec::Vec};
 
 use burn::{
     config::Config,
@@ -56,7 +56,8 @@ impl MobileNetV2Config {
     /// Random weights.
     pub fn init(&self, device: &Device) -> MobileNetV2 {
         let conv = |channels, kernel, stride, groups, after| {
-            ConvNormConfig { channels, kernel, stride, groups, after }.init(device)
+            let config = ConvNormConfig::new(channels, [kernel; 2]);
+            ConvNormConfig { stride, groups, after, ..config }.init(device)
         };
         let mut channels = multiple_of_8(32.0 * self.width);
         let stem = conv([3, channels], 3, 2, 1, After::Relu6);
@@ -76,6 +77,39 @@ impl MobileNetV2Config {
             }
         }
         MobileNetV2 { stem, blocks, last: conv([channels, self.features()], 1, 1, 1, After::Relu6) }
+    }
+
+    /// Our path, the convolution's and the normalisation's name in torchvision and in timm.
+    pub(super) fn names(&self) -> Vec<([String; 3], [String; 3])> {
+        let named = |ours: &str, torchvision: [String; 2], timm: [String; 2]| {
+            let full = |[conv, norm]: [String; 2]| [ours.into(), conv, norm];
+            (full(torchvision), full(timm))
+        };
+        let pair = |conv: &str, norm: &str| [conv.into(), norm.into()];
+        let mut names = vec![named("stem", pair("features.0.0", "features.0.1"), pair("conv_stem", "bn1"))];
+        let mut at = 0;
+        for (stage, (expansion, _, repeats, _)) in STAGES.into_iter().enumerate() {
+            for repeat in 0..repeats {
+                let (theirs, timm) = (format!("features.{}.conv", at + 1), format!("blocks.{stage}.{repeat}"));
+                let parts: &[(&str, &str)] = match expansion {
+                    1 => &[("depthwise", "conv_dw"), ("project", "conv_pw")],
+                    _ => &[("expand", "conv_pw"), ("depthwise", "conv_dw"), ("project", "conv_pwl")],
+                };
+                for (i, (ours, conv)) in parts.iter().enumerate() {
+                    // all but the projection are convolution, norm and activation in a group of their own
+                    let torchvision = match *ours {
+                        "project" => [format!("{theirs}.{i}"), format!("{theirs}.{}", i + 1)],
+                        _ => [format!("{theirs}.{i}.0"), format!("{theirs}.{i}.1")],
+                    };
+                    let timm = [format!("{timm}.{conv}"), format!("{timm}.bn{}", i + 1)];
+                    names.push(named(&format!("blocks.{at}.{ours}"), torchvision, timm));
+                }
+                at += 1;
+            }
+        }
+        let last = [format!("features.{}.0", at + 1), format!("features.{}.1", at + 1)];
+        names.push(named("last", last, pair("conv_head", "bn2")));
+        names
     }
 }
 

@@ -37,7 +37,7 @@ impl SmallCnnConfig {
     pub fn init(&self, device: &Device) -> SmallCnn {
         let widths = [3, self.width, 2 * self.width, 4 * self.width];
         let conv = |channels, stride, after| {
-            ConvNormConfig { channels, kernel: 3, stride, groups: 1, after }.init(device)
+            ConvNormConfig { stride, after, ..ConvNormConfig::new(channels, [3; 2]) }.init(device)
         };
         SmallCnn {
             down: widths.windows(2).map(|pair| conv([pair[0], pair[1]], 2, After::Relu)).collect(),
