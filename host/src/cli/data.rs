@@ -242,3 +242,28 @@ impl DataSource {
         Ok(opened.dataset)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    /// As `csp-host train` has it, which needs no data set to print its configuration.
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        source: Option<DataSource>,
+    }
+
+    #[test]
+    fn an_optional_source_with_its_split() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["x", "--data", "t.csv"], args].concat());
+        let plan = |args: &[&str]| parse(args).unwrap().source.unwrap().plan(&SplitPlan::default());
+        assert!(plan(&[]).is_given());
+        let blocks = SplitPlan { by: SplitBy::Block { km: 50.0 }, val: 0.3, seed: 4 };
+        assert_eq!(plan(&["--split-by", "block:50", "--split-val", "0.3", "--split-seed", "4"]), blocks);
+        assert!(parse(&["--split-val", "0.3"]).is_err(), "a share of what");
+        let error = parse(&["--split-by", "house"]).unwrap_err().to_string();
+        assert!(error.contains("none of given, random, block"), "{error}");
+    }
+}

@@ -53,8 +53,9 @@ pub fn run(args: &SweepArgs, context: &Context) -> Result<()> {
     if args.seeds == 0 || args.labels.is_empty() {
         bail!("--seeds and --labels: nothing to run");
     }
-    let config = args.config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::read)?;
-    let data = args.source.open(context.voice)?;
+    let mut config = args.config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::read)?;
+    config.split = args.source.plan(&config.split);
+    let data = args.source.open_split(&config.split, context.voice)?;
     let table = sweep::run(
         &data,
         &SweepOptions {
