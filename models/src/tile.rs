@@ -22,8 +22,10 @@ pub(crate) fn is_tiff(bytes: &[u8]) -> bool {
     matches!(bytes, [b'I', b'I', b'*' | b'+', 0, ..] | [b'M', b'M', 0, b'*' | b'+', ..])
 }
 
-/// A decoder of the first picture in a TIFF, within our limits.
-pub(crate) fn open(bytes: &[u8]) -> Result<(Decoder<Cursor<&[u8]>>, u32, u32), String> {
+type Tiff<'a> = Decoder<Cursor<&'a [u8]>>;
+
+/// A decoder of the first picture in a TIFF, within our limits, with its width and height.
+pub(crate) fn open(bytes: &[u8]) -> Result<(Tiff<'_>, u32, u32), String> {
     let mut limits = Limits::default();
     limits.decoding_buffer_size = MAX_DECODE as usize;
     limits.intermediate_buffer_size = MAX_DECODE as usize;
