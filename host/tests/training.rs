@@ -410,3 +410,24 @@ fn places_without_pictures_train_the_location_branch_alone() {
     let error = run(&data, &dir.path().join("nothing"), 1.0, None).unwrap_err().to_string();
     assert!(error.contains("no training row has a picture"), "{error}");
 }
+
+#[test]
+fn rows_without_place_or_picture_teach_the_other_branch() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut data = dataset(dir.path(), true);
+    data.rows.iter_mut().step_by(5).for_each(|row| row.place = None);
+    data.rows.iter_mut().skip(1).step_by(5).for_each(|row| row.image = None);
+    let out = dir.path().join("run");
+    let summary = run(&data, &out, 1.0, None).unwrap();
+    assert_eq!(summary.rows.iter().sum::<usize>(), 200);
+    let model = TrainedModel::load(&out, &Device::flex()).unwrap();
+    assert!(model.image.is_some() && model.location.is_some());
+    let predictor = RunPredictor { model, device: Device::flex() };
+    let rows = evaluation::labelled(&data, Some(Split::Val), predictor.labels()).unwrap();
+    let scored = evaluation::score(&predictor, &rows, Voice::Silent).unwrap();
+    let evaluation = evaluation::summarise(&predictor, &scored);
+    // of 40 rows a fifth has no picture, another fifth no place
+    let counts = [evaluation.image, evaluation.location, evaluation.without_place];
+    assert_eq!(counts.map(|accuracy| accuracy.unwrap().n), [32, 24, 8]);
+    assert!(evaluation.image.unwrap().top1 > 0.8, "{evaluation:?}");
+}

@@ -185,6 +185,13 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_date_or_none(text in "[-0-9T:.+Zzé/ ]{0,32}") {
+            let _ = (moment(&text), parse(&text, Order::DayFirst), start(&text));
+        }
+    }
+
     #[test]
     fn moments_are_those_of_the_zone() {
         let summer = moment("2020-05-30T04:57:37+02:00").unwrap();

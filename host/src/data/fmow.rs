@@ -207,6 +207,14 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Dat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_footprint_or_refused(wkt in "(POLYGON ?\\()?[-0-9. ,()a-zé]{0,60}") {
+            let _ = middle(&wkt);
+        }
+    }
 
     #[test]
     fn the_middle_of_a_footprint() {

@@ -319,6 +319,8 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
 }
 
 #[cfg(test)]
+mod camtrap_dp_tests;
+#[cfg(test)]
 mod formats_tests;
 #[cfg(test)]
 mod tests;
