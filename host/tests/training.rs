@@ -212,7 +212,7 @@ fn every_objective_resumes_to_the_same_bits_and_learns() {
         row.user = (i % 5 != 0).then(|| format!("user {}", i % 4).into());
     }
     let variants = [
-        ("queue", "[pretrain]\nqueue = 40\nlearned_temperatures = true\nmask_same_class = true\nnegatives = \"land\"
+        ("queue", "[pretrain]\nqueue = 40\nparts = 2\nlearned_temperatures = true\nmask_same_class = true\nnegatives = \"land\"
           [pretrain.mc]\nsymmetric = true\naverage = true\n[finetune.loss]\nusers = true"),
         ("nce", "[pretrain]\nobjective = \"nce\"\nqueue = 70\nlearned_temperatures = true\nnegatives = \"uniform\"
           [finetune]\nnegatives = \"sphericalold\"\n[finetune.loss]\nkind = \"slds\""),

@@ -1,6 +1,9 @@
 //! `csp-host self-check`.
 
-use anyhow::{Result, bail};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use burn::tensor::Device;
 use serde_json::json;
 
 use super::{Context, print_json, runs::table};
@@ -27,6 +30,9 @@ pub struct SelfCheckArgs {
     /// One JSON document on stdout.
     #[arg(long)]
     json: bool,
+    /// Set for the process that computes.
+    #[arg(long, hide = true)]
+    here: bool,
 }
 
 /// Runs the verb.
@@ -38,6 +44,9 @@ pub fn run(args: &SelfCheckArgs, context: &Context) -> Result<()> {
         bail!("--tolerance {}: it must be 0 or more", args.tolerance);
     }
     let chosen = choose_device(&args.device)?;
+    if chosen.device != Device::flex() && !args.here {
+        return in_a_process_of_its_own(&chosen.description);
+    }
     context.voice.say(&format!("device: {}", chosen.description));
     let check = self_check(&chosen.device, args.steps, args.seed, args.tolerance);
     if args.json {
@@ -63,5 +72,17 @@ pub fn run(args: &SelfCheckArgs, context: &Context) -> Result<()> {
             "{} differs from the CPU from step {step} on: do not train on it; another driver may help",
             chosen.description
         ),
+    }
+}
+
+/// The same command in another process: a graphics driver can crash the one that uses it, and then
+/// nobody would be left to say so.
+fn in_a_process_of_its_own(device: &str) -> Result<()> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let status = Command::new(program).args(std::env::args_os().skip(1)).arg("--here").status()?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(_) => bail!("{device} did not pass, see above"),
+        None => bail!("{device}: its driver crashed ({status}): do not train on it; another driver may help"),
     }
 }

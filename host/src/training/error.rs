@@ -97,7 +97,7 @@ pub enum TrainError {
     /// The device failed in the middle of a stage.
     #[error(
         "{stage}: the device failed in step {step}: {reason}; {kept}. {}",
-        if reason.to_lowercase().contains("memory") {
+        if super::runner::short_of_memory(reason) {
             format!("If its memory is too small, halve {stage}.batch in the configuration and start again; else go on with --resume")
         } else {
             "Go on with --resume; csp-host self-check tells whether the device computes rightly".into()

@@ -41,6 +41,11 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Whether a device can fail in the middle of a stage.
+    fn fragile(&self) -> bool {
+        self.more.iter().chain([&self.device]).any(|device| *device != Device::flex())
+    }
+
     /// Counts a step; true when to stop after it.
     fn spent(&self) -> bool {
         let left = self.steps_left.get().map(|left| left.saturating_sub(1));
@@ -78,6 +83,10 @@ pub(crate) trait Stage {
     fn save(&mut self, into: &mut Weights) {
         *into = self.result();
         self.optimizer().save("adam", into);
+    }
+    /// Makes do with half the memory in the steps to come; false if it cannot.
+    fn halve(&mut self) -> bool {
+        false
     }
     /// Goes back to a saved state after `step` steps.
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String>;
@@ -132,7 +141,29 @@ pub(crate) fn run(context: &mut Context<'_>, stage: &mut dyn Stage) -> Result<We
         context.voice.say(&format!("{name:>18} goes on at step {step} of {}", stage.steps()));
     }
     context.run.rewind_metrics(name, start)?;
-    let took = steps(context, stage, start)?;
+    let mut first = Weights::default();
+    if context.fragile() {
+        let (reached, kept) = (start, kept(context.run, name));
+        on_device(true, || stage.save(&mut first)).map_err(|reason| TrainError::DeviceLost {
+            stage: name,
+            step: reached,
+            reason,
+            kept,
+        })?;
+    }
+    let took = match steps(context, stage, start) {
+        // once: a device that fails again has more than too little memory
+        Err(TrainError::DeviceLost { step, reason, .. }) if short_of_memory(&reason) && stage.halve() => {
+            context
+                .voice
+                .say(&format!("{name:>18} out of memory in step {step}: on with half as much at once"));
+            let (state, at) = if under_way.is_file() { read(&under_way, name)? } else { (first, start) };
+            stage.load(&state, at).map_err(|reason| TrainError::corrupt(&under_way, reason))?;
+            context.run.rewind_metrics(name, at)?;
+            steps(context, stage, at)?
+        }
+        took => took?,
+    };
     let result = stage.result();
     // the last reading of the loss comes before the last step
     if let Some(value) = result.not_finite() {
@@ -145,6 +176,11 @@ pub(crate) fn run(context: &mut Context<'_>, stage: &mut dyn Stage) -> Result<We
     let info = StageInfo { steps: stage.steps(), seconds: took, ..StageInfo::default() };
     context.run.note(name, info)?;
     Ok(result)
+}
+
+/// Whether a driver's words mean that memory has run out.
+pub(crate) fn short_of_memory(reason: &str) -> bool {
+    reason.to_lowercase().contains("memory")
 }
 
 /// Which state a failure leaves.
@@ -180,7 +216,7 @@ fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result
     let mut sum: Option<Tensor<1>> = None;
     let (mut summed, mut samples, mut since) = (0u32, 0, Instant::now());
     let mut last = f64::NAN;
-    let fragile = context.more.iter().chain([&context.device]).any(|device| *device != Device::flex());
+    let fragile = context.fragile();
     let lost = |context: &Context<'_>, step: u64, reason: String| TrainError::DeviceLost {
         stage: name,
         step,
@@ -255,12 +291,14 @@ mod tests {
     struct Counter {
         count: f32,
         nan_at: Option<u64>,
+        /// Fails there for want of memory, until it was halved so often.
+        full_at: Option<(u64, usize)>,
         optimizer: AdamW,
     }
 
     impl Counter {
         fn new(nan_at: Option<u64>) -> Self {
-            Self { count: 0.0, nan_at, optimizer: AdamW::new(AdamWConfig::default()) }
+            Self { count: 0.0, nan_at, full_at: None, optimizer: AdamW::new(AdamWConfig::default()) }
         }
     }
 
@@ -276,12 +314,22 @@ mod tests {
         }
         fn step(&mut self, step: u64) -> Result<Done, TrainError> {
             self.count += 1.0;
+            if self.full_at.is_some_and(|(at, halvings)| at == step && halvings > 0) {
+                let (reason, kept) = ("Out of memory".to_string(), "nothing is kept".to_string());
+                return Err(TrainError::DeviceLost { stage: "pretrain", step, reason, kept });
+            }
             let loss = if self.nan_at == Some(step) { f32::NAN } else { self.count };
             let loss = Tensor::<1>::from_data([loss], &Device::flex().autodiff());
             Ok(Done { loss, lr: 0.1, samples: 1 })
         }
         fn optimizer(&mut self) -> &mut AdamW {
             &mut self.optimizer
+        }
+        fn halve(&mut self) -> bool {
+            if let Some((_, halvings)) = &mut self.full_at {
+                *halvings -= 1;
+            }
+            true
         }
         fn load(&mut self, from: &Weights, _step: u64) -> Result<(), String> {
             self.count = from.0["count"].values[0];
@@ -335,6 +383,18 @@ mod tests {
 
         let early = go(&dir.path().join("early"), &mut Counter::new(Some(3))).unwrap_err().to_string();
         assert!(early.contains("no earlier checkpoint"), "{early}");
+    }
+
+    #[test]
+    fn out_of_memory_is_tried_again_with_half_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut once = Counter { full_at: Some((24, 1)), ..Counter::new(None) };
+        assert_eq!(go(&dir.path().join("once"), &mut once).unwrap().0["count"].values, [50.0]);
+        let metrics = fs::read_to_string(dir.path().join("once/metrics.jsonl")).unwrap();
+        assert_eq!(metrics.lines().count(), 5, "no step is reported twice");
+        let mut twice = Counter { full_at: Some((24, 2)), ..Counter::new(None) };
+        let error = go(&dir.path().join("twice"), &mut twice).unwrap_err().to_string();
+        assert!(error.contains("Out of memory") && error.contains("halve pretrain.batch"), "{error}");
     }
 
     #[test]

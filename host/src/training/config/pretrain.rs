@@ -40,6 +40,9 @@ pub struct PretrainConfig {
     pub max_steps: u64,
     /// Rows in a step.
     pub batch: usize,
+    /// The networks see a step's rows in this many parts, one after another, and each twice: less
+    /// memory for the same loss over the whole batch.
+    pub parts: usize,
     /// Peak learning rate; warm-up over 5 % of the steps, then a cosine to zero.
     pub lr: f64,
     /// Weight decay of matrices.
@@ -75,6 +78,7 @@ impl Default for PretrainConfig {
             min_steps: 200,
             max_steps: 20_000,
             batch: 1024,
+            parts: 1,
             lr: 1e-3,
             weight_decay: 0.0,
         }
@@ -161,6 +165,8 @@ impl PretrainConfig {
             ("pretrain.epochs", not_negative(self.epochs), "0 or more"),
             ("pretrain.max_steps", self.max_steps >= self.min_steps, "at least pretrain.min_steps"),
             ("pretrain.batch", (2..=65_536).contains(&self.batch), "2 to 65536"),
+            ("pretrain.parts", (1..=self.batch).contains(&self.parts), "1 to pretrain.batch"),
+            ("pretrain.parts", self.parts == 1 || contrastive, "1 with objective mse"),
             ("pretrain.negatives_per_row", (1..=64).contains(&self.negatives_per_row), "1 to 64"),
             ("pretrain.lr", positive(self.lr), "above 0"),
             ("pretrain.weight_decay", not_negative(self.weight_decay), "0 or more"),

@@ -40,17 +40,18 @@ pub(super) fn match_rows(
         let height = height.min(rows - from);
         let block = a.clone().narrow(0, from, height);
         let own_of_b = b.clone().narrow(0, from, height);
-        let logits = block.clone().matmul(b.clone().transpose()) * factor.clone().unsqueeze::<2>();
+        // the small side takes every factor: each walk over a block of logits costs a tenth of a product
+        let cooled = block.clone() * factor.clone().unsqueeze::<2>();
+        let logits = cooled.clone().matmul(b.clone().transpose());
         let exempt = exempt.map(|exempt| exempt.clone().inner().narrow(0, from, height));
         let logits = without(logits, exempt.as_ref());
         let top = logits.clone().max_dim(1);
         let shares = (logits - top.clone()).exp();
         let sums = shares.clone().sum_dim(1);
-        let own = (block.clone() * own_of_b.clone()).sum_dim(1) * factor.clone().unsqueeze::<2>();
+        let own = (cooled * own_of_b.clone()).sum_dim(1);
         loss = loss + (sums.clone().log() + top - own).sum();
-        let shares = shares / sums;
-        to_a.push(shares.clone().matmul(b.clone()) - own_of_b);
-        to_b = to_b + shares.transpose().matmul(block);
+        to_a.push(shares.clone().matmul(b.clone()) / sums.clone() - own_of_b);
+        to_b = to_b + shares.transpose().matmul(block / sums);
     }
     // each row's own column: softmax less one
     let own = to_b.clone().narrow(0, 0, rows) - a.clone();

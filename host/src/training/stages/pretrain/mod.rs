@@ -60,7 +60,9 @@ pub(crate) struct Pretrain {
     classes: Option<Tensor<1, Int>>,
     queue: Queue,
     device: Device,
-    /// Where a step is spread over several devices; empty on one.
+    /// All devices, without autodiff, the first of which is `device`.
+    devices: Vec<Device>,
+    /// Where a step is spread over several devices or parts; empty with one.
     replicas: Vec<Replica>,
 }
 
@@ -116,6 +118,7 @@ impl Pretrain {
             images: Tensor::from_inner(images),
             classes: config.mask_same_class.then(|| indices(ids(), &device)),
             queue: Queue::new(config.queue),
+            devices: vec![device.clone().inner()],
             device,
             replicas: Vec::new(),
         }
@@ -309,6 +312,14 @@ impl Stage for Pretrain {
         self.pair = from.apply("pair", self.pair.clone())?;
         self.optimizer.load("adam", from, step, &device);
         self.queue.load(from, step, &mut self.batches, self.location.embedding, &device)
+    }
+    fn halve(&mut self) -> bool {
+        let divided = 2 * self.config.parts <= self.batches.size() && self.config.objective != Objective::Mse;
+        if divided {
+            self.config.parts *= 2;
+            self.divide();
+        }
+        divided
     }
     fn result(&mut self) -> Weights {
         Weights::of("pair", &self.pair)

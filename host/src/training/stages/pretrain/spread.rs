@@ -2,7 +2,8 @@
 //! loss is taken over all of them together on the first, and the gradients are summed there.
 //!
 //! So the negatives of a row are the whole batch, as on one device, and not only those beside it.
-//! Forks of the network, moving and adding up gradients are burn's.
+//! Forks of the network, moving and adding up gradients are burn's. Parts on one device embed twice,
+//! first for the loss and then, one after another, for the gradients: the memory of one part.
 
 use burn::{
     module::Module,
@@ -32,11 +33,17 @@ struct Part {
 }
 
 impl Pretrain {
-    /// Takes its steps on `devices`, the first of which is the one it is on; with one nothing changes.
+    /// Takes its steps on `devices`, the first of which is the one it is on, in as many parts on each
+    /// as the settings say. With one device and one part nothing changes.
     pub fn spread_over(mut self, devices: &[Device]) -> Self {
-        if devices.len() < 2 {
-            return self;
-        }
+        self.devices = devices.to_vec();
+        self.divide();
+        self
+    }
+
+    /// Divides the rows of a step between the devices and their parts.
+    pub(super) fn divide(&mut self) {
+        let parts = self.config.parts;
         let replica = |device: &Device| {
             let there = |rows: &Tensor<2>| Tensor::from_inner(rows.clone().inner().to_device(device));
             Replica {
@@ -45,8 +52,10 @@ impl Pretrain {
                 images: there(&self.images),
             }
         };
-        self.replicas = devices.iter().map(replica).collect();
-        self
+        let all = self.devices.iter().flat_map(|device| std::iter::repeat_n(device, parts));
+        // no part without a row
+        let all = all.take(self.batches.size());
+        self.replicas = if self.devices.len() * parts > 1 { all.map(replica).collect() } else { Vec::new() };
     }
 
     /// Loss `[1]` of a step and its gradients, on the first device.
@@ -54,52 +63,59 @@ impl Pretrain {
         let rows = self.batches.at(step).to_vec();
         let random = self.random_places(step);
         let shares = shares(rows.len(), self.replicas.len());
-        let parts: Vec<Part> =
-            (0..self.replicas.len()).map(|at| self.part(at, shares[at], &rows, &random, step)).collect();
-
-        let gather = |of: &dyn Fn(&Part) -> Tensor<2>| -> Tensor<2> {
-            let home = |part: &Part| of(part).inner().to_device(&self.device.clone().inner());
-            Tensor::from_inner(Tensor::cat(parts.iter().map(home).collect(), 0)).require_grad()
+        let again = self.config.parts > 1;
+        let main = self.device.clone().inner();
+        let (mut kept, mut home) = (Vec::new(), Vec::new());
+        for (at, share) in shares.iter().enumerate() {
+            let part = self.part(at, *share, &rows, &random, step);
+            let sides = part.embeddings.iter().chain([&part.image]);
+            home.push(sides.map(|side| side.clone().inner().to_device(&main)).collect::<Vec<_>>());
+            if !again {
+                kept.push(part);
+            }
+        }
+        let whole = |side: usize| -> Tensor<2> {
+            let parts = home.iter().map(|sides| sides[side].clone()).collect();
+            Tensor::from_inner(Tensor::cat(parts, 0)).require_grad()
         };
-        let image = gather(&|part| part.image.clone());
-        let kinds: Vec<Tensor<2>> = (0..parts[0].embeddings.len())
-            .map(|kind| gather(&|part| part.embeddings[kind].clone()))
-            .collect();
+        let sides = home.first().map_or(0, Vec::len).saturating_sub(1);
+        let kinds: Vec<Tensor<2>> = (0..sides).map(whole).collect();
+        let image = whole(sides);
         let [_, _, second] = self.config.weights();
         let first_random = if second != 0.0 { 2 } else { 1 };
-        let random = kinds.get(first_random..).filter(|random| !random.is_empty());
+        let at_random = kinds.get(first_random..).filter(|random| !random.is_empty());
         let on_first = indices(rows.iter().map(|&row| row as i32), &self.device);
         let views = Views {
             location: kinds[0].clone(),
             second: (second != 0.0).then(|| kinds[1].clone()),
-            random: random.map(|random| Tensor::cat(random.to_vec(), 0)),
+            random: at_random.map(|random| Tensor::cat(random.to_vec(), 0)),
             image: image.clone(),
             queue: self.queue.embeddings().map(Tensor::from_inner),
             exempt: self.exempt(on_first),
         };
         let loss = self.loss_of(views, step);
         let mut gradients = loss.backward();
-        let of_image = image.grad_remove(&mut gradients);
-        let of_kinds: Vec<Option<Tensor<2>>> =
-            kinds.iter().map(|kind| kind.grad_remove(&mut gradients)).collect();
+        let of_sides: Vec<Option<Tensor<2>>> =
+            kinds.iter().chain([&image]).map(|side| side.grad_remove(&mut gradients)).collect();
 
         let mut sum = GradientsAccumulator::new();
         // what is not on the replicas: the temperatures
         sum.accumulate(&self.pair, GradientsParams::from_grads(gradients, &self.pair));
-        for ((replica, part), (from, height)) in self.replicas.iter().zip(parts).zip(shares) {
-            if height == 0 {
-                continue;
-            }
-            let device = replica.device.clone().inner();
+        let mut kept = kept.into_iter();
+        for (at, (from, height)) in shares.iter().copied().enumerate() {
+            let part = match kept.next() {
+                Some(part) => part,
+                None => self.part(at, (from, height), &rows, &random, step),
+            };
+            let device = self.replicas[at].device.clone().inner();
             let sides = part.embeddings.into_iter().chain([part.image]);
-            let terms = sides.zip(of_kinds.iter().chain([&of_image])).filter_map(|(side, gradient)| {
+            let terms = sides.zip(&of_sides).filter_map(|(side, gradient)| {
                 let gradient = gradient.clone()?.narrow(0, from, height).to_device(&device);
                 Some((side * gradient).sum())
             });
             if let Some(carried) = terms.reduce(|sum, term| sum + term) {
                 let gradients = GradientsParams::from_grads(carried.backward(), &part.pair);
-                let home = gradients.to_device(&self.device.clone().inner(), &part.pair);
-                sum.accumulate(&self.pair, home);
+                sum.accumulate(&self.pair, gradients.to_device(&main, &part.pair));
             }
         }
         (loss, sum.grads())
@@ -154,7 +170,8 @@ mod tests {
     use burn::tensor::TensorData;
     use rand::RngExt;
 
-    fn trace(devices: usize, config: &PretrainConfig) -> Vec<(f64, f64)> {
+    fn trace(devices: usize, parts: usize, config: &PretrainConfig) -> Vec<(f64, f64)> {
+        let config = &PretrainConfig { parts, ..config.clone() };
         let device = Device::flex();
         let mut rng = rng::stream(1, "test", 0);
         let places: Vec<LatLon> = (0..60).map(|_| Negatives::Sphere.draw(&mut rng)).collect();
@@ -179,11 +196,12 @@ mod tests {
         mc.mc.symmetric = true;
         let nce = PretrainConfig { objective: Objective::Nce, batch: 25, ..PretrainConfig::default() };
         for config in [mc, nce] {
-            let whole = trace(1, &config);
-            for devices in [2, 3] {
-                for (step, (a, b)) in whole.iter().zip(trace(devices, &config)).enumerate() {
-                    assert!((a.0 - b.0).abs() < 1e-4 * a.0.abs(), "{devices} {step}: loss {a:?} {b:?}");
-                    assert!((a.1 - b.1).abs() < 1e-3 * a.1.abs(), "{devices} {step}: gradient {a:?} {b:?}");
+            let whole = trace(1, 1, &config);
+            for (devices, parts) in [(2, 1), (3, 1), (1, 2), (2, 2)] {
+                for (step, (a, b)) in whole.iter().zip(trace(devices, parts, &config)).enumerate() {
+                    let which = format!("{devices} devices, {parts} parts, step {step}: {a:?} {b:?}");
+                    assert!((a.0 - b.0).abs() < 1e-4 * a.0.abs(), "loss, {which}");
+                    assert!((a.1 - b.1).abs() < 1e-3 * a.1.abs(), "gradient, {which}");
                 }
             }
         }
