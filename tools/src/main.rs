@@ -1,6 +1,7 @@
 //! `csp-tools`: what developers run.
 
 mod bench;
+mod disdat;
 mod dump_logits;
 
 use clap::{Parser, Subcommand};
@@ -15,12 +16,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Bench(bench::BenchArgs),
+    Disdat(disdat::DisdatArgs),
     DumpLogits(dump_logits::DumpArgs),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().verb {
         Verb::Bench(args) => bench::run(&args),
+        Verb::Disdat(args) => disdat::run(&args),
         Verb::DumpLogits(args) => dump_logits::run(&args),
     }
 }

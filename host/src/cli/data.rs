@@ -180,6 +180,12 @@ pub struct DataSource {
 }
 
 impl DataSource {
+    /// Data as it is, with the source's own splits.
+    pub fn plain(data: PathBuf, format: Option<Format>, locations: Option<PathBuf>) -> Self {
+        let (split_by, split_val, split_seed) = (None, None, None);
+        Self { data, format, locations, split_by, split_val, split_seed, places_only: false }
+    }
+
     /// How the rows are divided: by the flags, else `otherwise`.
     pub fn plan(&self, otherwise: &SplitPlan) -> SplitPlan {
         self.division().plan(otherwise)

@@ -7,13 +7,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use csp_device::cli::{classify::ClassifyArgs, run::RunArgs};
-use csp_models::{fusion, place::LatLon};
+use csp_models::place::LatLon;
 
 use super::{Context, eval, export, logs, open_bundle};
 use crate::{
     data::{self, Dataset, Split},
     evaluation::{self, EnginePredictor, Evaluation, Predictor},
-    plots::{self, RangeMap},
+    plots::{self, Bounds, RangeMap},
     sample::{self, SampleSize},
     training::{self, TrainConfig, TrainOptions},
 };
@@ -165,7 +165,7 @@ fn draw(
     plots::accuracy_bars(&bars, "Synthetic sample, unseen cells, int8", evaluation)?;
     let mut drawn = vec![bars];
     let places: Vec<LatLon> = data.rows.iter().filter_map(|row| row.place).collect();
-    let Some(bounds) = RangeMap::bounds_of(&places) else { return Ok(drawn) };
+    let Some(bounds) = Bounds::around(&places) else { return Ok(drawn) };
     let mut helped: Vec<_> = evaluation.per_class.iter().collect();
     let gain = |class: &evaluation::ClassAccuracy| class.fused_top1 - class.image_top1.unwrap_or(0.0);
     helped.sort_by(|a, b| gain(b).total_cmp(&gain(a)));
@@ -180,9 +180,9 @@ fn draw(
         let path =
             out.join(format!("range-{}.svg", class.class.replace(|c: char| !c.is_ascii_alphanumeric(), "-")));
         let title = format!("{} (synthetic): expected and seen", class.class);
-        plots::range_map(&path, &RangeMap { title: &title, bounds, seen: &seen }, |at| {
-            predictor.location_logits(at).map(|logits| fusion::sigmoid(f64::from(logits[in_model.index()])))
-        })?;
+        let map =
+            RangeMap { title: &title, bounds, seen: &seen, seen_are: "places seen, val rows", grain: 6 };
+        plots::range_map(&path, &map, |places| evaluation::presence_map(predictor, in_model, places))?;
         drawn.push(path);
     }
     Ok(drawn)

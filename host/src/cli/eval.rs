@@ -7,7 +7,11 @@ use anyhow::Result;
 use super::{Context, Refused, data::DataSource, open_bundle, print_json};
 use crate::{
     data::Split,
-    evaluation::{self, Accuracy, EnginePredictor, Evaluation, Predictor, RunPredictor},
+    evaluation::{
+        self, Accuracy, Answer, Answers, EnginePredictor, Evaluation, EvaluationError, Predictor,
+        Reliability, RunPredictor, geography::Geography, top,
+    },
+    plots,
     training::TrainedModel,
 };
 
@@ -15,9 +19,15 @@ use crate::{
 ///
 /// A run is computed by burn, a bundle by the engine the trap runs. Rows without a place are
 /// answered by the image alone, and counted; a data set without pictures by the place alone.
+///
+/// MRR is the mean of 1/rank of the true class, ECE how far stated and true certainty are apart. Each
+/// class has its recall and precision with Wilson's 95 % interval. With --regions the accuracy is also
+/// told by cells of the map, and apart for cells that hold training rows and cells that hold none:
+/// only the latter says what to expect at a new place.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   csp-host eval runs/first --data photos.csv --split val
+  csp-host eval runs/first --data photos.csv --split val --regions 5 --reliability calibration.svg
   csp-host eval model.cspm --data photos.csv --split val --json")]
 pub struct EvalArgs {
     /// A run directory of `csp-host train`, or a bundle of `csp-host export`.
@@ -28,9 +38,49 @@ pub struct EvalArgs {
     /// Only the rows of this split.
     #[arg(long, value_enum)]
     pub split: Option<Split>,
+    /// Also the share of rows whose class is among the first K.
+    #[arg(long, value_name = "K")]
+    pub top: Option<usize>,
+    /// Also accuracy by map cells of this many degrees, and how clustered the failures are.
+    #[arg(long, value_name = "DEGREES", value_parser = degrees)]
+    pub regions: Option<f64>,
+    /// Draw the reliability diagram, .svg or .png.
+    #[arg(long, value_name = "FILE")]
+    pub reliability: Option<PathBuf>,
     /// One JSON document on stdout.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What `--json` prints: [`Evaluation`] and what else was asked for.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<TopK>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    geography: Option<Geography>,
+}
+
+/// Shares of rows whose class is among the first `k`.
+#[derive(serde::Serialize)]
+struct TopK {
+    k: usize,
+    image: Option<f64>,
+    location: Option<f64>,
+    fused: f64,
+}
+
+impl TopK {
+    fn of(k: usize, answers: &Answers) -> Self {
+        let share = |answers: &[Option<Answer>]| {
+            let ranks: Vec<usize> = answers.iter().flatten().map(|answer| answer.rank).collect();
+            (!ranks.is_empty()).then(|| top(k, &ranks))
+        };
+        let fused: Vec<usize> = answers.fused.iter().map(|answer| answer.rank).collect();
+        Self { k, image: share(&answers.image), location: share(&answers.location), fused: top(k, &fused) }
+    }
 }
 
 /// Runs the verb.
@@ -43,9 +93,44 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
     let data = source.open(context.voice)?;
     let model = open_model(&args.model)?;
     let rows = evaluation::labelled(&data, args.split, model.labels())?;
+    let rows = evaluation::answerable(model.as_ref(), &rows);
+    if rows.is_empty() {
+        return Err(
+            EvaluationError::Empty { data: data.source.display().to_string(), split: args.split }.into()
+        );
+    }
     let scored = evaluation::score(model.as_ref(), &rows, context.voice)?;
     let evaluation = evaluation::summarise(model.as_ref(), &scored);
-    if args.json { print_json(&evaluation) } else { print(&evaluation) }
+    let answers = Answers::of(model.fusion(), &scored);
+    let top_k = args.top.map(|k| TopK::of(k, &answers));
+    let geography = match args.regions {
+        Some(degrees) => Geography::of(&data, &rows, &answers, degrees),
+        None => None,
+    };
+    if let Some(path) = &args.reliability {
+        plots::reliability_diagram(path, &title(&args.model, &data), &evaluation.calibration)?;
+        context.voice.say(&format!("drawn: {}", path.display()));
+    }
+    if args.json {
+        return print_json(&Report { evaluation: &evaluation, top_k, geography });
+    }
+    print(&evaluation)?;
+    if let Some(TopK { k, image, location, fused }) = top_k {
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        let [image, location] = [image, location].map(|share| share.map_or("–".into(), percent));
+        outln!("\ntop-{k}: image {image}, place {location}, both {}", percent(fused));
+    }
+    match (&geography, args.regions) {
+        (Some(geography), _) => print_geography(geography),
+        (None, Some(_)) => outln!("\nno row has a place: nothing to tell by region"),
+        (None, None) => {}
+    }
+    Ok(())
+}
+
+fn title(model: &std::path::Path, data: &crate::data::Dataset) -> String {
+    let name = |path: &std::path::Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    format!("{} on {}", name(model), name(&data.source))
 }
 
 /// A run directory or a bundle, by what is on disk.
@@ -61,36 +146,110 @@ pub(crate) fn open_model(path: &std::path::Path) -> Result<Box<dyn Predictor>> {
 }
 
 pub(crate) fn print(evaluation: &Evaluation) -> Result<()> {
-    let line = |name: &str, accuracy: &Accuracy| {
+    let line = |name: &str, accuracy: &Accuracy, reliability: Option<&Reliability>| {
+        let ece = reliability.map_or(String::new(), |reliability| format!("{:.3}", reliability.ece));
         outln!(
-            "{name:<22} {:>6.1} %  {:>6.1} %  {:>7}",
+            "{name:<22} {:>6.1} %  {:>6.1} %  {:>6.3}  {ece:>6}  {:>7}",
             100.0 * accuracy.top1,
             100.0 * accuracy.top3,
+            accuracy.mrr,
             accuracy.n
         );
     };
-    outln!("{:<22} {:>8}  {:>8}  {:>7}", "", "top-1", "top-3", "rows");
+    let calibration = &evaluation.calibration;
+    outln!("{:<22} {:>8}  {:>8}  {:>6}  {:>6}  {:>7}", "", "top-1", "top-3", "MRR", "ECE", "rows");
     match &evaluation.image {
-        Some(image) => line("image alone", image),
+        Some(image) => line("image alone", image, calibration.image.as_ref()),
         None => outln!("image alone            no row has a picture, or the model no image branch"),
     }
     match &evaluation.location {
-        Some(location) => line("place alone", location),
+        Some(location) => line("place alone", location, calibration.location.as_ref()),
         None => outln!("place alone            no row has a place, or the model no location branch"),
     }
-    line("image and place", &evaluation.fused);
+    line("image and place", &evaluation.fused, Some(&calibration.fused));
     if let Some(without_place) = &evaluation.without_place {
-        line("  rows without a place", without_place);
+        line("  rows without a place", without_place, None);
     }
-    outln!("\n{:<28} {:>7}  {:>8}  {:>8}", "class", "rows", "image", "fused");
+    outln!(
+        "\n{:<28} {:>7}  {:>8}  {:>8} {:^13}  {:>7}  {:>9} {:^13}",
+        "class",
+        "rows",
+        "image",
+        "fused",
+        "(95 %)",
+        "called",
+        "precision",
+        "(95 %)"
+    );
+    let interval =
+        |share: &evaluation::Share| format!("{:.0} to {:.0}", 100.0 * share.low, 100.0 * share.high);
     for class in &evaluation.per_class {
         outln!(
-            "{:<28} {:>7}  {:>8}  {:>6.1} %",
+            "{:<28} {:>7}  {:>8}  {:>6.1} % {:^13}  {:>7}  {:>7.1} % {:^13}",
             class.class,
             class.n,
-            class.image_top1.map_or("-".into(), |share| format!("{:.1} %", 100.0 * share)),
-            100.0 * class.fused_top1
+            class.image_top1.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share)),
+            100.0 * class.fused_top1,
+            interval(&class.recall),
+            class.called,
+            100.0 * class.precision.value,
+            interval(&class.precision),
         );
     }
     Ok(())
+}
+
+/// Regions printed.
+const WORST: usize = 10;
+
+/// The side of a region from the command line.
+fn degrees(text: &str) -> Result<f64, String> {
+    let degrees = text.parse().ok().filter(|degrees: &f64| *degrees > 0.0 && *degrees <= 90.0);
+    degrees.ok_or_else(|| format!("{text:?} is not above 0 and up to 90 degrees"))
+}
+
+fn print_geography(geography: &Geography) {
+    let Geography { degrees, regions, helped_hurt: [helped, hurt], .. } = geography;
+    outln!(
+        "\n{} regions of {degrees}°, each counted once: image {:.1} %, image and place {:.1} % (deviation {:.1}); \
+         the place helps in {helped} and hurts in {hurt}",
+        regions.len(),
+        100.0 * geography.mean_image_top1,
+        100.0 * geography.mean_fused_top1,
+        100.0 * geography.sd_fused_top1
+    );
+    if let Some(training) = &geography.training {
+        for (name, [image, fused]) in
+            [("with training rows", &training.among_training), ("without", &training.apart)]
+        {
+            outln!(
+                "  cells {name:<20} image {:>5.1} %  fused {:>5.1} %  {:>7} rows",
+                100.0 * image.top1,
+                100.0 * fused.top1,
+                image.n
+            );
+        }
+    }
+    outln!("surely worst:          south     west    rows     image     fused (95 %)");
+    for region in regions.iter().take(WORST) {
+        outln!(
+            "                    {:>8.2} {:>8.2} {:>7}  {:>6.1} %  {:>6.1} % ({:.0} to {:.0})",
+            region.south,
+            region.west,
+            region.n,
+            100.0 * region.image_top1,
+            100.0 * region.fused.value,
+            100.0 * region.fused.low,
+            100.0 * region.fused.high
+        );
+    }
+    if let Some(information) = &geography.self_information {
+        outln!(
+            "spatial self-information within {} rad, nats: {:.1} of the sampling, {:.1} of hits and misses ({} rows)",
+            information.radius,
+            information.unmarked,
+            information.marked,
+            information.rows
+        );
+    }
 }

@@ -142,7 +142,7 @@ fn print(report: &ExportReport) {
     outln!("{:<24} {:>10} {:>10}", "", "f32", if report.int8.is_some() { "int8" } else { "" });
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     if let Some(f32_accuracy) = &report.f32 {
-        let int8 = |pick: fn(&export::ImageAccuracy) -> f64| {
+        let int8 = |pick: fn(&export::Accuracy) -> f64| {
             report.int8.as_ref().map_or(String::new(), |a| percent(pick(a)))
         };
         outln!("{:<24} {:>10} {:>10}", "image top-1", percent(f32_accuracy.top1), int8(|a| a.top1));

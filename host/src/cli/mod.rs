@@ -13,6 +13,7 @@ macro_rules! outln {
     ($($arg:tt)*) => { out!("{}\n", format_args!($($arg)*)) };
 }
 
+pub mod add_class;
 pub mod data;
 pub mod demo;
 pub mod doctor;
@@ -20,7 +21,9 @@ pub mod eval;
 pub mod export;
 pub mod location;
 pub mod logs;
+pub mod map;
 pub mod model;
+pub mod plot;
 pub mod runs;
 pub mod self_check;
 pub mod sweep;
@@ -61,6 +64,9 @@ enum Verb {
     Runs(runs::RunsArgs),
     Doctor(doctor::DoctorArgs),
     SelfCheck(self_check::SelfCheckArgs),
+    AddClass(add_class::AddClassArgs),
+    Map(map::MapArgs),
+    Plot(plot::PlotArgs),
     Export(export::ExportArgs),
     Location(location::LocationArgs),
     Model(model::ModelArgs),
@@ -99,6 +105,9 @@ impl Cli {
             Verb::Runs(args) => runs::run(&args, &context),
             Verb::Doctor(args) => doctor::run(&args, &context),
             Verb::SelfCheck(args) => self_check::run(&args, &context),
+            Verb::AddClass(args) => add_class::run(&args, &context),
+            Verb::Map(args) => map::run(&args, &context),
+            Verb::Plot(args) => plot::run(&args, &context),
             Verb::Export(args) => export::run(&args, &context),
             Verb::Location(args) => location::run(&args, &context),
             Verb::Model(args) => model::run(&args, &context),

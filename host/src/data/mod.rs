@@ -308,7 +308,7 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
     }
     let mut drafts = rows::without_repeats(drafts, &mut problems);
     if let Some(plan) = &options.split {
-        let note = split::assign(&mut drafts, plan);
+        let note = split::assign(&mut drafts, plan, Split::Val);
         notes.extend(note.map_err(|error| DataError::outline(path, error.to_string()))?);
     }
     let mut dataset = rows::settle(path, drafts, &lineages, &mut problems);

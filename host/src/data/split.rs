@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Split, rows::Draft, units::Unit};
+use csp_models::place::LatLon;
+
+use super::{Row, Split, rows::Draft, units::Unit};
 
 /// How rows are divided: section `[split]` of a configuration, `--split-by` on the command line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,12 +124,42 @@ pub enum SplitError {
     },
 }
 
-/// Divides all rows but those the source keeps for test, and says how in a line. Rows that belong to
-/// no group (no place, no camera) go to train.
+/// What has a place, a camera and a split.
+pub(crate) trait Dividable {
+    fn place(&self) -> Option<LatLon>;
+    fn camera(&self) -> Option<&str>;
+    fn split(&mut self) -> &mut Option<Split>;
+}
+
+macro_rules! dividable {
+    ($row:ty) => {
+        impl Dividable for $row {
+            fn place(&self) -> Option<LatLon> {
+                self.place
+            }
+            fn camera(&self) -> Option<&str> {
+                self.camera.as_deref()
+            }
+            fn split(&mut self) -> &mut Option<Split> {
+                &mut self.split
+            }
+        }
+    };
+}
+
+dividable!(Draft);
+dividable!(Row);
+
+/// Divides rows between train and `held`, and says how in a line; a third split the source has stays.
+/// Rows that belong to no group (no place, no camera) go to train.
 ///
 /// # Errors
 /// [`SplitError`].
-pub(crate) fn assign(drafts: &mut [Draft], plan: &SplitPlan) -> Result<Option<String>, SplitError> {
+pub(crate) fn assign(
+    rows: &mut [impl Dividable],
+    plan: &SplitPlan,
+    held: Split,
+) -> Result<Option<String>, SplitError> {
     let (what, fix) = match plan.by {
         SplitBy::Given => return Ok(None),
         SplitBy::Random => ("rows", "give more data"),
@@ -139,15 +171,19 @@ pub(crate) fn assign(drafts: &mut [Draft], plan: &SplitPlan) -> Result<Option<St
     }
     let mut groups: BTreeMap<Unit<'_>, Vec<usize>> = BTreeMap::new();
     let (mut loose, mut kept) = (Vec::new(), 0);
-    for (row, draft) in drafts.iter().enumerate() {
+    let stays: Vec<bool> = rows
+        .iter_mut()
+        .map(|row| row.split().is_some_and(|split| split != Split::Train && split != held))
+        .collect();
+    for (row, one) in rows.iter().enumerate() {
         let unit = match plan.by {
-            _ if draft.split == Some(Split::Test) => {
+            _ if stays[row] => {
                 kept += 1;
                 continue;
             }
             SplitBy::Given | SplitBy::Random => Some(Unit::Row(row)),
-            SplitBy::Block { km } => draft.place.map(|place| Unit::of_km(place, km)),
-            SplitBy::Camera => draft.camera.as_deref().map(Unit::Camera),
+            SplitBy::Block { km } => one.place().map(|place| Unit::of_km(place, km)),
+            SplitBy::Camera => one.camera().map(Unit::Camera),
         };
         match unit {
             Some(unit) => groups.entry(unit).or_default().push(row),
@@ -162,24 +198,24 @@ pub(crate) fn assign(drafts: &mut [Draft], plan: &SplitPlan) -> Result<Option<St
     let mut order: Vec<(Unit<'_>, Vec<usize>)> = groups.into_iter().collect();
     order.sort_by_key(|(unit, _)| unit.key(plan.seed, "split"));
     let target = plan.val * grouped as f64;
-    let (mut val, mut train) = (Vec::new(), Vec::new());
+    let (mut out, mut train) = (Vec::new(), Vec::new());
     for (i, (_, members)) in order.into_iter().enumerate() {
-        let (before, after) = (val.len() as f64, (val.len() + members.len()) as f64);
+        let (before, after) = (out.len() as f64, (out.len() + members.len()) as f64);
         // a group goes where the share comes nearer; neither side stays empty
         let nearer = (after - target).abs() < (before - target).abs();
         let last = i + 1 == count;
-        if !(last && train.is_empty()) && (nearer || (last && val.is_empty())) {
-            val.extend(members);
+        if !(last && train.is_empty()) && (nearer || (last && out.is_empty())) {
+            out.extend(members);
         } else {
             train.extend(members);
         }
     }
     let mut note = format!(
-        "divided by {} (seed {}): {} train, {} val, of {count} {what}",
+        "divided by {} (seed {}): {} train, {} {held}, of {count} {what}",
         plan.by,
         plan.seed,
         train.len() + loose.len(),
-        val.len()
+        out.len()
     );
     if !loose.is_empty() {
         note += &format!(
@@ -189,10 +225,11 @@ pub(crate) fn assign(drafts: &mut [Draft], plan: &SplitPlan) -> Result<Option<St
         );
     }
     if kept > 0 {
-        note += &format!("; {kept} test rows stay");
+        let other = if held == Split::Test { Split::Val } else { Split::Test };
+        note += &format!("; {kept} {other} rows stay");
     }
-    train.into_iter().chain(loose).for_each(|row| drafts[row].split = Some(Split::Train));
-    val.into_iter().for_each(|row| drafts[row].split = Some(Split::Val));
+    train.into_iter().chain(loose).for_each(|row| *rows[row].split() = Some(Split::Train));
+    out.into_iter().for_each(|row| *rows[row].split() = Some(held));
     Ok(Some(note))
 }
 
@@ -224,9 +261,9 @@ mod tests {
             let by = [SplitBy::Random, SplitBy::Block { km: 2000.0 }, SplitBy::Camera][which];
             let plan = SplitPlan { by, val, seed };
             let mut split = drafts.clone();
-            let Ok(note) = assign(&mut split, &plan) else { return Ok(()) };
+            let Ok(note) = assign(&mut split, &plan, Split::Val) else { return Ok(()) };
             let mut again = drafts.clone();
-            prop_assert_eq!(note, assign(&mut again, &plan).unwrap());
+            prop_assert_eq!(note, assign(&mut again, &plan, Split::Val).unwrap());
             let of = |wanted| split.iter().enumerate().filter(move |(_, d)| d.split == Some(wanted));
             prop_assert!(of(Split::Train).count() > 0 && of(Split::Val).count() > 0);
             for (i, (before, after)) in drafts.iter().zip(&split).enumerate() {
@@ -248,7 +285,7 @@ mod tests {
         #[test]
         fn random_has_the_share(drafts in drafts(), val in 0.1f64..0.9, seed: u64) {
             let mut split = drafts;
-            assign(&mut split, &SplitPlan { by: SplitBy::Random, val, seed }).unwrap();
+            assign(&mut split, &SplitPlan { by: SplitBy::Random, val, seed }, Split::Val).unwrap();
             let of = |wanted| split.iter().filter(|d| d.split == Some(wanted)).count() as f64;
             let n = of(Split::Train) + of(Split::Val);
             prop_assert!((of(Split::Val) - val * n).abs() <= 1.0);
@@ -260,14 +297,14 @@ mod tests {
         let one: Vec<Draft> = (0..10).map(|_| draft(1.0, 1.0, "a", false)).collect();
         for (by, says) in [("camera", "1 cameras"), ("block:5", "1 cells")] {
             let plan = SplitPlan { by: by.parse().unwrap(), ..SplitPlan::default() };
-            let error = assign(&mut one.clone(), &plan).unwrap_err().to_string();
+            let error = assign(&mut one.clone(), &plan, Split::Val).unwrap_err().to_string();
             assert!(error.contains(says) && error.contains(by), "{error}");
         }
         for val in [0.0, 1.0, f64::NAN] {
             let plan = SplitPlan { by: SplitBy::Random, val, seed: 0 };
-            assert!(assign(&mut one.clone(), &plan).is_err());
+            assert!(assign(&mut one.clone(), &plan, Split::Val).is_err());
         }
-        assert_eq!(assign(&mut one.clone(), &SplitPlan::default()), Ok(None));
+        assert_eq!(assign(&mut one.clone(), &SplitPlan::default(), Split::Val), Ok(None));
     }
 
     #[test]

@@ -1,14 +1,29 @@
 //! How good a model is, with and without the place.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `metrics`, `per_class`, `reliability`, `auc` | figures from ranks, calls and confidences |
+//! | [`geography`] | the same by region, and how clustered the failures are |
+//! | [`embedding`] | what a location encoder tells apart |
+//! | `predictor` | what can be evaluated: a run, a bundle |
+//! | [`priors`] | what a location encoder has to beat: nearest neighbours, a grid of counts, kernels |
+//! | [`sweep`] | methods × splits × label ratios × seeds, in one table |
 
+mod auc;
+pub mod embedding;
+pub mod geography;
 mod metrics;
+mod per_class;
 mod predictor;
+pub mod priors;
+mod reliability;
 pub mod sweep;
 
 use csp_models::{
-    fusion,
+    fusion::{self, Fusion},
     labels::{ClassId, Labels},
     picture,
-    place::Place,
+    place::LatLon,
 };
 use rayon::prelude::*;
 use serde::Serialize;
@@ -18,8 +33,11 @@ use crate::{
     progress::{Progress, Voice},
 };
 
-pub use metrics::{Accuracy, ClassAccuracy, rank_of};
+pub use auc::auc;
+pub use metrics::{Accuracy, best, rank_of, top};
+pub use per_class::{ClassAccuracy, Share};
 pub use predictor::{EnginePredictor, Predictor, RunPredictor};
+pub use reliability::{Bin, Reliability};
 
 /// Pictures classified between two looks at the progress bar.
 const BATCH: usize = 128;
@@ -37,8 +55,90 @@ pub struct Evaluation {
     pub fused: Accuracy,
     /// The rows without a place, if there are any: the fused answer is the image's.
     pub without_place: Option<Accuracy>,
-    /// The same per class, in the model's order, classes without pictures left out.
+    /// The same per class, in the model's order, classes that neither occur nor are called left out.
     pub per_class: Vec<ClassAccuracy>,
+    /// Whether the probabilities can be believed.
+    pub calibration: Calibrations,
+}
+
+/// Calibration of the three ways to answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Calibrations {
+    /// The image alone, by its calibrated softmax.
+    pub image: Option<Reliability>,
+    /// The place alone: the prior as the fusion weighs it, normalised over the classes.
+    pub location: Option<Reliability>,
+    /// Image and place.
+    pub fused: Reliability,
+}
+
+/// One method's answer to one row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answer {
+    /// Rank of the true class, 1 = best.
+    pub rank: usize,
+    /// The class named.
+    pub best: ClassId,
+    /// Its probability.
+    pub confidence: f64,
+}
+
+impl Answer {
+    /// From probabilities `[classes]`.
+    pub fn of(truth: ClassId, probabilities: &[f64]) -> Self {
+        let best = best(probabilities).unwrap_or(ClassId(0));
+        let confidence = probabilities.get(best.index()).copied().unwrap_or(0.0);
+        Self { rank: rank_of(truth, probabilities), best, confidence }
+    }
+}
+
+/// The answers of the three ways, row by row.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// The true classes.
+    pub truth: Vec<ClassId>,
+    /// The image alone; `None` where there is none.
+    pub image: Vec<Option<Answer>>,
+    /// The place alone; `None` where there is none.
+    pub location: Vec<Option<Answer>>,
+    /// Image and place; where one is missing, the other's.
+    pub fused: Vec<Answer>,
+}
+
+impl Answers {
+    /// From both branches' scores.
+    pub fn of(fusion: &Fusion, scored: &[Scored]) -> Self {
+        let mut answers =
+            Self { truth: Vec::new(), image: Vec::new(), location: Vec::new(), fused: Vec::new() };
+        for row in scored {
+            let image = row.image.as_ref().map(|logits| Answer::of(row.truth, &fusion.image_only(logits)));
+            // a picture that says nothing leaves the prior alone
+            let alone = |presence: &Vec<f64>| {
+                let prior = Answer::of(row.truth, &fusion.fuse(&vec![0.0; presence.len()], presence, 0.0));
+                // the floor makes ties of what the scores still tell apart
+                Answer { rank: rank_of(row.truth, presence), ..prior }
+            };
+            let location = row.presence.as_ref().map(alone);
+            let fused = match (&row.image, &row.presence) {
+                (Some(logits), Some(presence)) => {
+                    Some(Answer::of(row.truth, &fusion.fuse(logits, presence, 0.0)))
+                }
+                _ => image.or(location),
+            };
+            // `score` gives no row without either
+            let Some(fused) = fused else { continue };
+            answers.truth.push(row.truth);
+            answers.image.push(image);
+            answers.location.push(location);
+            answers.fused.push(fused);
+        }
+        answers
+    }
+}
+
+/// Accuracy of answers.
+pub fn accuracy(answers: &[Answer]) -> Accuracy {
+    Accuracy::of(&answers.iter().map(|answer| answer.rank).collect::<Vec<_>>())
 }
 
 /// Why a model cannot be evaluated on a data set.
@@ -122,7 +222,14 @@ pub fn labelled<'a>(
     Ok(rows)
 }
 
-/// Both branches' scores of every row.
+/// The rows that a model can say something about: by their picture, or by their place.
+pub fn answerable<'a>(model: &dyn Predictor, rows: &[(&'a Row, ClassId)]) -> Vec<(&'a Row, ClassId)> {
+    let by_image = |row: &Row| model.has_image() && row.image.is_some();
+    let by_place = |row: &Row| model.has_location() && row.place.is_some();
+    rows.iter().copied().filter(|(row, _)| by_image(row) || by_place(row)).collect()
+}
+
+/// Both branches' scores of the [`answerable`] rows.
 ///
 /// # Errors
 /// A picture that cannot be read, or a model that fails.
@@ -131,69 +238,99 @@ pub fn score(
     rows: &[(&Row, ClassId)],
     voice: Voice,
 ) -> Result<Vec<Scored>, EvaluationError> {
+    let rows = answerable(model, rows);
+    place_scores(model, &rows, &image_logits(model, &rows, voice)?)
+}
+
+/// Image logits `[classes]` of each row; `None` without a picture or an image branch.
+///
+/// # Errors
+/// A picture that cannot be read, or a model that fails.
+pub fn image_logits(
+    model: &dyn Predictor,
+    rows: &[(&Row, ClassId)],
+    voice: Voice,
+) -> Result<Vec<Option<Vec<f32>>>, EvaluationError> {
+    if !model.has_image() {
+        return Ok(vec![None; rows.len()]);
+    }
     let mut progress = Progress::new(voice, "evaluate", 0, rows.len() as u64);
-    let mut scored = Vec::with_capacity(rows.len());
+    let mut all = Vec::with_capacity(rows.len());
     for batch in rows.chunks(BATCH) {
-        if !model.has_image() || batch.iter().all(|(row, _)| row.image.is_none()) {
-            for (row, truth) in batch {
-                let presence = presence(model, row)?;
-                // a row with neither is none that this model can answer
-                scored.extend(presence.map(|p| Scored { truth: *truth, image: None, presence: Some(p) }));
-            }
-            continue;
-        }
         let pixels = batch
             .par_iter()
             .filter_map(|(row, _)| row.image.as_deref())
             .map(|path| picture::load(path, model.input()))
             .collect::<Result<Vec<_>, _>>()?;
-        let logits = model.image_logits(&pixels).map_err(EvaluationError::Model)?;
-        for ((row, truth), image) in batch.iter().zip(logits) {
-            let presence = presence(model, row)?;
-            scored.push(Scored { truth: *truth, image: Some(image), presence });
-        }
-        progress.at(scored.len() as u64, String::new);
+        let logits = if pixels.is_empty() {
+            Vec::new()
+        } else {
+            model.image_logits(&pixels).map_err(EvaluationError::Model)?
+        };
+        let mut logits = logits.into_iter();
+        all.extend(batch.iter().map(|(row, _)| row.image.as_ref().and_then(|_| logits.next())));
+        progress.at(all.len() as u64, String::new);
     }
-    progress.done(&format!("{} rows", scored.len()));
-    Ok(scored)
+    progress.done(&format!("{} rows", rows.len()));
+    Ok(all)
 }
 
-fn presence(model: &dyn Predictor, row: &Row) -> Result<Option<Vec<f64>>, EvaluationError> {
-    let Some(at) = row.place.filter(|_| model.has_location()) else { return Ok(None) };
-    fusion::presence(&Place::configured(at), |point| model.location_logits(point))
-        .map(Some)
-        .map_err(EvaluationError::Model)
+/// What the place says of each row, beside its image logits.
+///
+/// # Errors
+/// A model that fails.
+pub fn place_scores(
+    model: &dyn Predictor,
+    rows: &[(&Row, ClassId)],
+    images: &[Option<Vec<f32>>],
+) -> Result<Vec<Scored>, EvaluationError> {
+    let places: Vec<LatLon> =
+        rows.iter().filter_map(|(row, _)| row.place.filter(|_| model.has_location())).collect();
+    let logits = model.many_location_logits(&places).map_err(EvaluationError::Model)?;
+    // a place of the data is exact: its disc is the point itself
+    let mut presence =
+        logits.into_iter().map(|row| row.into_iter().map(|z| fusion::sigmoid(f64::from(z))).collect());
+    let one = |((row, truth), image): (&(&Row, ClassId), &Option<Vec<f32>>)| Scored {
+        truth: *truth,
+        image: image.clone(),
+        presence: row.place.filter(|_| model.has_location()).and_then(|_| presence.next()),
+    };
+    Ok(rows.iter().zip(images).map(one).collect())
+}
+
+/// Presence scores, 0 to 1, of one class at many places.
+///
+/// # Errors
+/// What the model says, or that it has no such class.
+pub fn presence_map(model: &dyn Predictor, class: ClassId, places: &[LatLon]) -> Result<Vec<f64>, String> {
+    let score = |logits: Vec<f32>| {
+        let logit = logits.get(class.index()).ok_or_else(|| format!("the model has no class {}", class.0))?;
+        Ok(fusion::sigmoid(f64::from(*logit)))
+    };
+    model.many_location_logits(places)?.into_iter().map(score).collect()
 }
 
 /// Accuracies from scores.
 pub fn summarise(model: &dyn Predictor, scored: &[Scored]) -> Evaluation {
-    let fusion = model.fusion();
-    let mut image = Vec::with_capacity(scored.len());
-    let mut location = Vec::new();
-    let mut fused = Vec::with_capacity(scored.len());
-    let mut without_place = Vec::new();
-    for row in scored {
-        let alone = row.image.as_ref().map(|logits| rank_of(row.truth, &fusion.image_only(logits)));
-        let place = row.presence.as_ref().map(|presence| rank_of(row.truth, presence));
-        location.extend(place);
-        let both = match (&row.image, &row.presence) {
-            (Some(logits), Some(presence)) => rank_of(row.truth, &fusion.fuse(logits, presence, 0.0)),
-            _ => alone.or(place).unwrap_or(usize::MAX),
-        };
-        fused.push(both);
-        if place.is_none() {
-            without_place.extend(alone);
-        }
-        image.push(alone);
-    }
-    let some = |ranks: &[usize]| (!ranks.is_empty()).then(|| Accuracy::of(ranks));
-    let per_class = ClassAccuracy::group(model.labels(), scored, &image, &fused);
+    let answers = Answers::of(model.fusion(), scored);
+    let image: Vec<Answer> = answers.image.iter().copied().flatten().collect();
+    let location: Vec<Answer> = answers.location.iter().copied().flatten().collect();
+    let rows = answers.fused.iter().zip(&answers.location);
+    let without_place: Vec<Answer> =
+        rows.filter(|(_, location)| location.is_none()).map(|(fused, _)| *fused).collect();
+    let some = |answers: &[Answer]| (!answers.is_empty()).then(|| accuracy(answers));
+    let reliability = |answers: &[Answer]| (!answers.is_empty()).then(|| Reliability::of(answers));
     Evaluation {
-        n: scored.len(),
-        image: some(&image.into_iter().flatten().collect::<Vec<_>>()),
+        n: answers.fused.len(),
+        image: some(&image),
         location: some(&location),
-        fused: Accuracy::of(&fused),
+        fused: accuracy(&answers.fused),
         without_place: some(&without_place),
-        per_class,
+        per_class: ClassAccuracy::group(model.labels(), &answers),
+        calibration: Calibrations {
+            image: reliability(&image),
+            location: reliability(&location),
+            fused: Reliability::of(&answers.fused),
+        },
     }
 }

@@ -6,7 +6,7 @@ use csp_models::{
     bundle::Bundle, fusion::Fusion, labels::Labels, manifest::ImageInput, picture, place::LatLon,
 };
 
-use crate::training::TrainedModel;
+use crate::{features, training::TrainedModel};
 
 /// Both branches of a model.
 pub trait Predictor: Sync {
@@ -32,6 +32,13 @@ pub trait Predictor: Sync {
     /// # Errors
     /// What the engine says, or that there is no location branch.
     fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String>;
+    /// Location logits of many places: `[places][classes]`.
+    ///
+    /// # Errors
+    /// Those of [`location_logits`](Self::location_logits).
+    fn many_location_logits(&self, places: &[LatLon]) -> Result<Vec<Vec<f32>>, String> {
+        places.iter().map(|at| self.location_logits(*at)).collect()
+    }
 }
 
 const NO_IMAGE: &str = "the model has no image branch: its data had no pictures";
@@ -77,13 +84,14 @@ impl Predictor for RunPredictor {
     }
 
     fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String> {
+        self.many_location_logits(&[at])?.pop().ok_or_else(|| NO_LOCATION.into())
+    }
+
+    fn many_location_logits(&self, places: &[LatLon]) -> Result<Vec<Vec<f32>>, String> {
         let (Some(network), Some(encoder)) = (&self.model.location, &self.model.encoder) else {
             return Err(NO_LOCATION.into());
         };
-        let features: Vec<f32> = encoder.encode(at, None).into_iter().map(|feature| feature as f32).collect();
-        let shape = [1, features.len()];
-        let features = Tensor::<2>::from_data(TensorData::new(features, shape), &self.device);
-        rows(network.forward(features)).map(|mut rows| rows.swap_remove(0))
+        Ok(features::location_logits(network, encoder, places, &self.device))
     }
 }
 

@@ -4,17 +4,7 @@ use csp_models::{bundle::Bundle, labels::ClassId};
 use rayon::prelude::*;
 
 use super::error::ExportError;
-
-/// Accuracy of an image network alone, without place.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct ImageAccuracy {
-    /// Share of pictures whose best class is right.
-    pub top1: f64,
-    /// Share of pictures whose class is among the best three.
-    pub top3: f64,
-    /// Pictures.
-    pub n: usize,
-}
+use crate::evaluation::{Accuracy, best, rank_of};
 
 /// Logits of every picture by a bundle's image network, `[pictures][classes]`.
 pub(super) fn answers(
@@ -30,14 +20,11 @@ pub(super) fn answers(
 }
 
 /// Accuracy over the pictures with a class; `None` without any.
-pub(super) fn accuracy(answers: &[Vec<f32>], pictures: &[(&[u8], Option<ClassId>)]) -> Option<ImageAccuracy> {
-    let ranks: Vec<usize> = answers
-        .iter()
-        .zip(pictures)
-        .filter_map(|(logits, (_, class))| class.map(|class| rank(logits, class.index())))
-        .collect();
-    let share = |k: usize| ranks.iter().filter(|&&rank| rank < k).count() as f64 / ranks.len() as f64;
-    (!ranks.is_empty()).then(|| ImageAccuracy { top1: share(1), top3: share(3), n: ranks.len() })
+pub(super) fn accuracy(answers: &[Vec<f32>], pictures: &[(&[u8], Option<ClassId>)]) -> Option<Accuracy> {
+    let rows = answers.iter().zip(pictures);
+    let ranks: Vec<usize> =
+        rows.filter_map(|(logits, (_, class))| class.map(|class| rank_of(class, logits))).collect();
+    (!ranks.is_empty()).then(|| Accuracy::of(&ranks))
 }
 
 /// Share of pictures on which two networks name the same class.
@@ -46,27 +33,9 @@ pub(super) fn agreement(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
     same as f64 / a.len().max(1) as f64
 }
 
-/// How many classes come before one; ties go to the lower class number.
-fn rank(logits: &[f32], class: usize) -> usize {
-    let Some(&own) = logits.get(class) else { return logits.len() };
-    logits.iter().enumerate().filter(|&(i, &z)| z > own || (z == own && i < class)).count()
-}
-
-fn best(logits: &[f32]) -> Option<usize> {
-    (0..logits.len()).find(|&class| rank(logits, class) == 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranks_with_ties_by_class_number() {
-        let logits = [1.0, 3.0, 3.0, 2.0];
-        assert_eq!([0, 1, 2, 3].map(|class| rank(&logits, class)), [3, 0, 1, 2]);
-        assert_eq!(best(&logits), Some(1));
-        assert_eq!(rank(&logits, 9), 4);
-    }
 
     #[test]
     fn counts_only_pictures_with_a_class() {

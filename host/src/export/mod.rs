@@ -30,8 +30,8 @@ use csp_models::{
     manifest::{MANIFEST_SCHEMA, Manifest, NumberFormat, QuantizationReport, file},
 };
 
+pub use crate::evaluation::Accuracy;
 use crate::training::TrainedModel;
-pub use accuracy::ImageAccuracy;
 pub use error::ExportError;
 
 use graph::Graph;
@@ -76,9 +76,9 @@ pub struct ExportReport {
     /// Bytes of each file of the bundle.
     pub files: BTreeMap<String, u64>,
     /// Accuracy of the f32 image network, by the field's engine.
-    pub f32: Option<ImageAccuracy>,
+    pub f32: Option<Accuracy>,
     /// Accuracy of the int8 image network, by the field's engine.
-    pub int8: Option<ImageAccuracy>,
+    pub int8: Option<Accuracy>,
     /// As in the manifest.
     pub quantization: Option<QuantizationReport>,
     /// What the quantizer tried: method, form of the linear layers, signal to noise of the logits.
@@ -126,6 +126,16 @@ pub fn export(
     compare: &[(Vec<u8>, ClassId)],
     options: &Options,
 ) -> Result<(Bundle, ExportReport), ExportError> {
+    if model.place_only > 0 {
+        let added = &model.labels.0[model.labels.len().saturating_sub(model.place_only)..];
+        let names: Vec<&str> = added.iter().map(|label| label.name.as_str()).collect();
+        let problem = format!(
+            "the image network does not know {}, added from places only: export the run it was added to, or train \
+             with pictures of it",
+            names.join(", ")
+        );
+        return Err(ExportError::Model { field: "labels", problem });
+    }
     let image = image_graph(model)?;
     let location = location_graph(model)?;
     verify::image(model, &image, calibration)?;
@@ -153,7 +163,7 @@ pub fn export(
         format: options.format,
         multiply_adds: image.multiply_adds(),
         files: BTreeMap::new(),
-        f32: f32_accuracy.clone(),
+        f32: f32_accuracy,
         int8: None,
         quantization: None,
         tried: Vec::new(),

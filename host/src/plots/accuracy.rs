@@ -4,14 +4,12 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::{PlotError, save};
+use super::{FUSED, IMAGE, PLACE, PlotError, save};
 use crate::evaluation::Evaluation;
 
-const IMAGE: RGBColor = RGBColor(0x99, 0xa0, 0xa8);
-const PLACE: RGBColor = RGBColor(0xe0, 0x9f, 0x3e);
-const FUSED: RGBColor = RGBColor(0x2a, 0x7f, 0x62);
-/// In the order of a sweep's methods: image only, supervised location, CSP.
-const METHODS: [RGBColor; 3] = [IMAGE, PLACE, FUSED];
+/// In the order of a sweep's methods: image only, supervised location, CSP, then the others.
+const METHODS: [RGBColor; 6] =
+    [IMAGE, PLACE, FUSED, RGBColor(0x6a, 0x5a, 0xa8), RGBColor(0xb5, 0x4c, 0x4c), RGBColor(0x4c, 0x8f, 0xb5)];
 
 /// Bars of top-1 accuracy: the image alone, the place alone, both; then image and both for each class.
 ///

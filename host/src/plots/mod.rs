@@ -1,15 +1,32 @@
-//! Pictures for people: SVG, readable by any browser, no font or system library needed.
+//! Pictures for people: SVG or PNG by the file's extension, no font or system library needed.
 
 mod accuracy;
+mod canvas;
+mod colours;
+mod curves;
+mod letters;
+mod map;
 mod range_map;
+mod raster;
+mod reliability;
 
 use std::path::{Path, PathBuf};
 
+use canvas::{Canvas, is_png};
 use csp_models::bundle::write_atomically;
+use raster::Raster;
 use std::io::Write;
 
 pub use accuracy::{Series, accuracy_bars, label_ratio_lines};
-pub use range_map::{RangeMap, range_map};
+pub use curves::{Curve, training_curves};
+pub use map::{Bounds, MapError};
+pub use range_map::{EmbeddingMap, RangeMap, embedding_map, range_map};
+pub use reliability::reliability_diagram;
+
+/// Colours of the image alone, the place alone, and both.
+const IMAGE: plotters::style::RGBColor = plotters::style::RGBColor(0x99, 0xa0, 0xa8);
+const PLACE: plotters::style::RGBColor = plotters::style::RGBColor(0xe0, 0x9f, 0x3e);
+const FUSED: plotters::style::RGBColor = plotters::style::RGBColor(0x2a, 0x7f, 0x62);
 
 /// Why a picture was not drawn.
 #[derive(Debug, thiserror::Error)]
@@ -32,25 +49,35 @@ pub enum PlotError {
     },
 }
 
-/// Draws into memory and writes the file in one go.
+/// What a picture is drawn on; its coordinates are pixels from the upper left.
+type Area<'a> = plotters::prelude::DrawingArea<Canvas<'a>, plotters::coord::Shift>;
+
+/// Draws into memory and writes the file in one go: a PNG where its name ends so, else an SVG.
 fn save(
     path: &Path,
     size: (u32, u32),
-    draw: impl FnOnce(
-        &plotters::prelude::DrawingArea<plotters::prelude::SVGBackend<'_>, plotters::coord::Shift>,
-    ) -> Result<(), Box<dyn std::error::Error>>,
+    draw: impl FnOnce(&Area<'_>) -> Result<(), Box<dyn std::error::Error>>,
 ) -> Result<(), PlotError> {
     use plotters::prelude::*;
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+    let refuse = |reason: String| PlotError::Draw { path: path.into(), reason };
+    let drawn = |canvas: Canvas<'_>| {
+        let area = canvas.into_drawing_area();
         let drawn = area
             .fill(&WHITE)
             .map_err(Into::into)
             .and_then(|()| draw(&area))
             .and_then(|()| area.present().map_err(Into::into));
-        drawn.map_err(|error| PlotError::Draw { path: path.into(), reason: error.to_string() })?;
-    }
-    write_atomically(path, |out| out.write_all(svg.as_bytes()))
+        drawn.map_err(|error| refuse(error.to_string()))
+    };
+    let bytes = if is_png(path) {
+        let mut raster = Raster::new(size);
+        drawn(Canvas::Png(&mut raster))?;
+        canvas::png(&raster.into_picture()).map_err(|error| refuse(error.to_string()))?
+    } else {
+        let mut svg = String::new();
+        drawn(Canvas::Svg(SVGBackend::with_string(&mut svg, size)))?;
+        svg.into_bytes()
+    };
+    write_atomically(path, |out| out.write_all(&bytes))
         .map_err(|source| PlotError::Io { path: path.into(), source })
 }

@@ -1,98 +1,154 @@
-//! Where a class is expected: its presence score over a region, with the places it was seen.
+//! Where a class is expected, with the places it was seen; and what a location encoder tells apart.
 
 use std::path::Path;
 
 use csp_models::place::LatLon;
-use plotters::prelude::*;
+use plotters::{
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
 
-use super::{PlotError, save};
+use super::{Area, Bounds, PlotError, colours::shade, map::Frame, save};
 
-/// Cells along the longer side of the map.
-const CELLS: usize = 96;
+/// Room around the map: left, top, right, bottom.
+const MARGIN: (u32, u32, u32, u32) = (62, 46, 24, 92);
+/// Largest map, pixels.
+const LIMIT: (u32, u32) = (900, 640);
+/// Different colours of a range map: as many as can be told apart, and neighbours share one.
+const LEVELS: f64 = 100.0;
 
 /// What a range map shows.
 #[derive(Debug)]
 pub struct RangeMap<'a> {
     /// Heading.
     pub title: &'a str,
-    /// South-west and north-east corners.
-    pub bounds: (LatLon, LatLon),
+    /// The part of the Earth.
+    pub bounds: Bounds,
     /// Where the class was seen.
     pub seen: &'a [LatLon],
+    /// What those places are, for the legend.
+    pub seen_are: &'a str,
+    /// Pixels of a cell, 1 or more: the raster's grain.
+    pub grain: u32,
 }
 
-impl RangeMap<'_> {
-    /// The smallest box around places, widened by a tenth; `None` without places.
-    pub fn bounds_of(places: &[LatLon]) -> Option<(LatLon, LatLon)> {
-        let low = |f: fn(LatLon) -> f64| places.iter().map(|&p| f(p)).fold(f64::INFINITY, f64::min);
-        let high = |f: fn(LatLon) -> f64| places.iter().map(|&p| f(p)).fold(f64::NEG_INFINITY, f64::max);
-        let (south, north) = (low(LatLon::lat), high(LatLon::lat));
-        let (west, east) = (low(LatLon::lon), high(LatLon::lon));
-        let (pad_lat, pad_lon) = ((north - south).max(0.1) * 0.05, (east - west).max(0.1) * 0.05);
-        let corner = |lat: f64, lon: f64| LatLon::new(lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0)).ok();
-        Some((corner(south - pad_lat, west - pad_lon)?, corner(north + pad_lat, east + pad_lon)?))
-    }
-}
-
-/// Draws a map in plate carrée; `presence` gives the score (0 to 1) at the centre of each cell.
+/// Draws a range map; `presence` gives the scores (0 to 1) of many places. Places seen outside the box
+/// are left out.
 ///
 /// # Errors
 /// [`PlotError`], or what `presence` returns, in words.
 pub fn range_map(
     path: &Path,
     map: &RangeMap<'_>,
-    presence: impl Fn(LatLon) -> Result<f64, String>,
+    presence: impl Fn(&[LatLon]) -> Result<Vec<f64>, String>,
 ) -> Result<(), PlotError> {
-    let (sw, ne) = map.bounds;
-    let (width, height) = (ne.lon() - sw.lon(), ne.lat() - sw.lat());
-    let cell = width.max(height) / CELLS as f64;
-    let (columns, rows) = ((width / cell).ceil() as usize, (height / cell).ceil() as usize);
-    let mut cells = Vec::with_capacity(columns * rows);
-    let refuse = |reason: String| PlotError::Draw { path: path.into(), reason };
-    for row in 0..rows {
-        for column in 0..columns {
-            let corner = (sw.lon() + cell * column as f64, sw.lat() + cell * row as f64);
-            let centre = LatLon::new((corner.1 + cell / 2.0).min(90.0), (corner.0 + cell / 2.0).min(180.0))
-                .map_err(|error| refuse(error.to_string()))?;
-            cells.push((corner, presence(centre).map_err(refuse)?));
+    let frame = frame(map.bounds);
+    let scores =
+        presence(&frame.raster(map.grain)).map_err(|reason| PlotError::Draw { path: path.into(), reason })?;
+    let colours: Vec<RGBColor> =
+        scores.into_iter().map(|score| shade((score * LEVELS).round() / LEVELS)).collect();
+    let seen: Vec<LatLon> = map.seen.iter().copied().filter(|at| map.bounds.contains(*at)).collect();
+    save(path, size(&frame), |area| {
+        frame.paint(area, map.grain, &colours)?;
+        frame.lines(area)?;
+        // many places would hide the map under them
+        let (radius, alpha) = match seen.len() {
+            0..200 => (3, 0.9),
+            200..2000 => (2, 0.7),
+            _ => (1, 0.5),
+        };
+        let red = RGBColor(0xd1, 0x3b, 0x2a);
+        for &place in &seen {
+            let at = frame.pixel(place);
+            if radius > 1 {
+                area.draw(&Circle::new(at, radius + 1, WHITE.mix(0.8).filled()))?;
+            }
+            area.draw(&Circle::new(at, radius, red.mix(alpha).filled()))?;
         }
-    }
-    let drawn_height = (560.0 * height / width).clamp(240.0, 800.0) as u32;
-    save(path, (660, drawn_height + 90), |area| {
-        let mut chart = ChartBuilder::on(area)
-            .caption(map.title, ("sans-serif", 17))
-            .margin(12)
-            .x_label_area_size(36)
-            .y_label_area_size(50)
-            .build_cartesian_2d(sw.lon()..ne.lon(), sw.lat()..ne.lat())?;
-        chart.draw_series(cells.iter().map(|&((lon, lat), score)| {
-            Rectangle::new([(lon, lat), (lon + cell, lat + cell)], shade(score).filled())
-        }))?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(BLACK.mix(0.15))
-            .x_desc("longitude, degrees east")
-            .y_desc("latitude, degrees north")
-            .draw()?;
-        chart.draw_series(
-            map.seen.iter().map(|place| Circle::new((place.lon(), place.lat()), 2, RED.mix(0.7).filled())),
-        )?;
-        let y = drawn_height as i32 + 70;
-        let text = ("sans-serif", 11).into_font().color(&BLACK);
-        for step in 0..5 {
-            let (x, share) = (60 + 20 * step, f64::from(step) / 4.0);
-            area.draw(&Rectangle::new([(x, y), (x + 20, y + 12)], shade(share).filled()))?;
+        heading(area, map.title)?;
+        let (left, top) = (frame.origin.0, frame.origin.1 + frame.size.1 as i32 + 40);
+        let width = 180;
+        for x in 0..width {
+            let colour = shade(f64::from(x) / f64::from(width - 1)).filled();
+            area.draw(&Rectangle::new([(left + x, top), (left + x + 1, top + 12)], colour))?;
         }
-        area.draw_text("presence score, 0 to 1", &text, (168, y + 1))?;
-        area.draw(&Circle::new((560, y + 6), 3, RED.mix(0.7).filled()))?;
-        area.draw_text("seen", &text, (570, y + 1))?;
-        Ok(())
+        area.draw(&Rectangle::new([(left, top), (left + width, top + 12)], BLACK.mix(0.4)))?;
+        for (share, name) in [(0.0, "0"), (0.5, "0.5"), (1.0, "1")] {
+            let x = left + (share * f64::from(width)) as i32;
+            area.draw_text(name, &text(11, HPos::Center, VPos::Top), (x, top + 17))?;
+        }
+        area.draw_text("presence score", &text(12, HPos::Left, VPos::Center), (left + width + 12, top + 6))?;
+        if !map.seen.is_empty() {
+            let x = left + width + 128;
+            area.draw(&Circle::new((x, top + 6), 3, red.filled()))?;
+            let legend = format!("{} {}", seen.len(), map.seen_are);
+            area.draw_text(&legend, &text(12, HPos::Left, VPos::Center), (x + 10, top + 6))?;
+        }
+        note(area, &frame, "Equirectangular; coast: Natural Earth")
     })
 }
 
-/// White to deep green.
-fn shade(score: f64) -> RGBColor {
-    let mix = |from: f64, to: f64| (from + (to - from) * score.clamp(0.0, 1.0)).round() as u8;
-    RGBColor(mix(248.0, 11.0), mix(248.0, 86.0), mix(244.0, 62.0))
+/// What an embedding map shows.
+#[derive(Debug)]
+pub struct EmbeddingMap<'a> {
+    /// Heading.
+    pub title: &'a str,
+    /// The part of the Earth.
+    pub bounds: Bounds,
+    /// Pixels of a cell.
+    pub grain: u32,
+}
+
+/// Draws what an encoder tells apart: `colour` gives red, green and blue (0 to 1) of many places.
+///
+/// # Errors
+/// [`PlotError`], or what `colour` returns, in words.
+pub fn embedding_map(
+    path: &Path,
+    map: &EmbeddingMap<'_>,
+    colour: impl Fn(&[LatLon]) -> Result<Vec<[f64; 3]>, String>,
+) -> Result<(), PlotError> {
+    let frame = frame(map.bounds);
+    let colours =
+        colour(&frame.raster(map.grain)).map_err(|reason| PlotError::Draw { path: path.into(), reason })?;
+    let colours: Vec<RGBColor> = (colours.into_iter())
+        .map(|colour| {
+            let [r, g, b] = colour.map(|share| (255.0 * share.clamp(0.0, 1.0)).round() as u8);
+            RGBColor(r, g, b)
+        })
+        .collect();
+    save(path, size(&frame), |area| {
+        frame.paint(area, map.grain, &colours)?;
+        frame.lines(area)?;
+        heading(area, map.title)?;
+        let (left, top) = (frame.origin.0, frame.origin.1 + frame.size.1 as i32 + 40);
+        let said = "first three principal components of the embedding as red, green, blue";
+        area.draw_text(said, &text(12, HPos::Left, VPos::Center), (left, top + 6))?;
+        note(area, &frame, "Equirectangular; coast: Natural Earth")
+    })
+}
+
+fn frame(bounds: Bounds) -> Frame {
+    Frame::new(bounds, (MARGIN.0 as i32, MARGIN.1 as i32), LIMIT)
+}
+
+fn size(frame: &Frame) -> (u32, u32) {
+    // the legend needs its width even under a narrow map
+    let width = (MARGIN.0 + frame.size.0 + MARGIN.2).max(560);
+    (width, MARGIN.1 + frame.size.1 + MARGIN.3)
+}
+
+fn text(size: i32, h_pos: HPos, v_pos: VPos) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&BLACK.mix(0.8)).pos(Pos::new(h_pos, v_pos))
+}
+
+fn heading(area: &Area<'_>, title: &str) -> Result<(), Box<dyn std::error::Error>> {
+    area.draw_text(title, &text(18, HPos::Left, VPos::Center), (MARGIN.0 as i32, 24))?;
+    Ok(())
+}
+
+fn note(area: &Area<'_>, frame: &Frame, said: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let at = (frame.origin.0, frame.origin.1 + frame.size.1 as i32 + 80);
+    area.draw_text(said, &text(10, HPos::Left, VPos::Center), at)?;
+    Ok(())
 }

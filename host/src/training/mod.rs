@@ -17,9 +17,11 @@
 //! | [`runs`] | runs listed and compared |
 //! | [`calibrate`] | the fusion's parameters |
 //! | [`model`] | the result |
+//! | [`mod@add_class`] | a class more, from few records, on a finished run |
 //!
 //! On the CPU a run is a pure function of data, configuration and seed, interrupted or not.
 
+pub mod add_class;
 pub mod calibrate;
 pub mod config;
 pub mod device;
@@ -50,3 +52,4 @@ pub use model::TrainedModel;
 pub use pipeline::{Summary, TrainOptions, train};
 pub use roles::{Role, RowRoles, TrainingSet};
 pub use run_dir::RunDir;
+pub use stages::PlaceFit;

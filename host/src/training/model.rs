@@ -36,6 +36,9 @@ pub struct TrainedModel {
     pub encoder: Option<PositionEncoder>,
     /// The classes, in the order of both networks' outputs.
     pub labels: Labels,
+    /// How many classes at the end of `labels` only the location network knows, added by
+    /// [`add_class`](super::add_class): the image network's outputs end before them.
+    pub place_only: usize,
     /// How image and place are combined.
     pub fusion: Fusion,
     /// How sure a decision has to be.
@@ -47,8 +50,8 @@ pub struct TrainedModel {
 }
 
 /// Weight files beside `model.json`.
-const IMAGE: &str = "image.safetensors";
-const LOCATION: &str = "location.safetensors";
+pub(crate) const IMAGE: &str = "image.safetensors";
+pub(crate) const LOCATION: &str = "location.safetensors";
 
 /// `model.json`: written last, so that its presence says the model is complete.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,6 +62,9 @@ pub(crate) struct ModelInfo {
     pub encoder: Option<PositionEncoder>,
     pub location: Option<LocationShape>,
     pub labels: Labels,
+    /// Classes at the end of `labels` that the image network does not have.
+    #[serde(default)]
+    pub place_only: usize,
     pub fusion: Fusion,
     pub thresholds: Thresholds,
     pub provenance: ModelProvenance,
@@ -132,7 +138,8 @@ impl TrainedModel {
 
         let image = match info.files.contains_key(IMAGE) {
             true => {
-                let network = ImageClassifierConfig::new(info.backbone, info.labels.len()).init(device);
+                let classes = info.labels.len().saturating_sub(info.place_only);
+                let network = ImageClassifierConfig::new(info.backbone, classes).init(device);
                 Some(load_into(&run, &info, IMAGE, "image", network)?)
             }
             false if info.location.is_some() => None,
@@ -152,6 +159,7 @@ impl TrainedModel {
             input: info.input,
             encoder: info.encoder,
             labels: info.labels,
+            place_only: info.place_only,
             fusion: info.fusion,
             thresholds: info.thresholds,
             provenance: info.provenance,

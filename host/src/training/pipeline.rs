@@ -151,6 +151,7 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
         encoder: location.as_ref().map(|_| config.location.encoder.clone()),
         location: location.as_ref().map(|_| LocationShape::of(&config.location.network())),
         labels: set.labels.clone(),
+        place_only: 0,
         fusion: fit.fusion,
         thresholds: Thresholds::default(),
         provenance: job.provenance(options, rows, image.is_some()),

@@ -71,9 +71,7 @@ impl BackboneKind {
     /// A network with random weights.
     fn init(&self, device: &Device) -> Backbone {
         match *self {
-            Self::SmallCnn(width) => {
-                Backbone::SmallCnn(SmallCnnConfig::new().with_width(width).init(device))
-            }
+            Self::SmallCnn(width) => Backbone::SmallCnn(SmallCnnConfig::new().with_width(width).init(device)),
             Self::MobileNetV2(width) => {
                 Backbone::MobileNetV2(MobileNetV2Config::new().with_width(width).init(device))
             }

@@ -304,9 +304,8 @@ fn halve(x: Tensor<4>) -> Tensor<4> {
 /// - input, output: `[batch, 3, height, width]`
 fn renormalise(x: Tensor<4>) -> Tensor<4> {
     let device = x.device();
-    let channel = |f: fn(usize) -> f32| {
-        Tensor::<1>::from_floats([f(0), f(1), f(2)], &device).reshape([1, 3, 1, 1])
-    };
+    let channel =
+        |f: fn(usize) -> f32| Tensor::<1>::from_floats([f(0), f(1), f(2)], &device).reshape([1, 3, 1, 1]);
     let scale = channel(|c| super::IMAGENET_STD[c] / 0.5);
     let shift = channel(|c| (super::IMAGENET_MEAN[c] - 0.5) / 0.5);
     x * scale + shift

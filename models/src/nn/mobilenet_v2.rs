@@ -90,7 +90,8 @@ impl MobileNetV2Config {
         let mut at = 0;
         for (stage, (expansion, _, repeats, _)) in STAGES.into_iter().enumerate() {
             for repeat in 0..repeats {
-                let (theirs, timm) = (format!("features.{}.conv", at + 1), format!("blocks.{stage}.{repeat}"));
+                let (theirs, timm) =
+                    (format!("features.{}.conv", at + 1), format!("blocks.{stage}.{repeat}"));
                 let parts: &[(&str, &str)] = match expansion {
                     1 => &[("depthwise", "conv_dw"), ("project", "conv_pw")],
                     _ => &[("expand", "conv_pw"), ("depthwise", "conv_dw"), ("project", "conv_pwl")],

@@ -13,8 +13,8 @@ mod small_cnn;
 
 pub use head::{Activation, HeadConfig, HeadKind, HeadSettings, LocationHead, NormPlace};
 pub use image::{Backbone, BackboneKind, ImageClassifier, ImageClassifierConfig};
-pub use location::{LocationClassifier, LocationClassifierConfig};
 pub use inception_v3::{INCEPTION_V3_MIN_SIDE, InceptionV3, InceptionV3Config};
+pub use location::{LocationClassifier, LocationClassifierConfig};
 pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config};
 pub use published::{Naming, PublishedName};
 pub use resnet::{ResNet, ResNetConfig, ResNetDepth};

@@ -39,6 +39,7 @@ fn with_location(
         input: input(side),
         encoder: Some(encoder),
         labels: Labels(CLASSES.map(Label::new).into()),
+        place_only: 0,
         fusion: Fusion::default(),
         thresholds: Thresholds::default(),
         provenance: ModelProvenance { backbone: "small-cnn-4".into(), seed: 7, ..Default::default() },

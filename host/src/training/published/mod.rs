@@ -166,9 +166,9 @@ fn explain(kind: BackboneKind, state: &StateDict, misfit: &Misfit) -> String {
     };
     let fits = |other: &BackboneKind| {
         *other != kind
-            && Naming::ALL.iter().any(|&naming| {
-                attempt(*other, naming, state).is_some_and(|(_, misfit)| misfit.count() == 0)
-            })
+            && Naming::ALL
+                .iter()
+                .any(|&naming| attempt(*other, naming, state).is_some_and(|(_, misfit)| misfit.count() == 0))
     };
     let other = match KNOWN.iter().find(|other| fits(other)) {
         Some(other) => format!("; they are those of {other}: set backbone.kind"),

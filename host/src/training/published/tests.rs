@@ -101,8 +101,7 @@ fn networks_answer_as_torch_does() {
         let network = imported.weights.apply("image", network).unwrap();
 
         let side = referee.side;
-        let pixels: Vec<f32> =
-            uniform("image", 3 * side * side).map(|u| (4.0 * u - 2.0) as f32).collect();
+        let pixels: Vec<f32> = uniform("image", 3 * side * side).map(|u| (4.0 * u - 2.0) as f32).collect();
         let image = Tensor::<4>::from_data(TensorData::new(pixels, [1, 3, side, side]), &device);
         let features = network.backbone.forward(image.clone());
         let logits: Vec<f32> = network.head.forward(features.clone()).into_data().iter::<f32>().collect();
@@ -127,8 +126,12 @@ fn networks_answer_as_torch_does() {
 fn a_state_dict_of_another_architecture_is_named() {
     let mut resnet = state(BackboneKind::ResNet18, Naming::Torchvision);
     let error = import(BackboneKind::ResNet50, &resnet).unwrap_err();
-    for part in ["not the weights of resnet-50", "missing: layer1.0.conv3.weight", "of another shape", "those of resnet-18"]
-    {
+    for part in [
+        "not the weights of resnet-50",
+        "missing: layer1.0.conv3.weight",
+        "of another shape",
+        "those of resnet-18",
+    ] {
         assert!(error.contains(part), "{part}: {error}");
     }
     let error = import(BackboneKind::MobileNetV2(0.5), &state(KNOWN[0], Naming::Timm)).unwrap_err();
@@ -151,7 +154,8 @@ fn files_of_every_float_format_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("w.safetensors");
     // 1.5 and −2 in each format
-    let (f32s, f64s) = ([1.5f32, -2.0].map(f32::to_le_bytes).concat(), [1.5f64, -2.0].map(f64::to_le_bytes).concat());
+    let (f32s, f64s) =
+        ([1.5f32, -2.0].map(f32::to_le_bytes).concat(), [1.5f64, -2.0].map(f64::to_le_bytes).concat());
     let (f16s, bf16s) = ([0x00, 0x3e, 0x00, 0xc0], [0xc0, 0x3f, 0x00, 0xc0]);
     let parts: [(&str, Dtype, &[u8]); 4] = [
         ("module.a", Dtype::F32, &f32s),

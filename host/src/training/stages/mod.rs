@@ -3,12 +3,14 @@
 mod backbone;
 mod dropout;
 mod finetune;
+mod places;
 mod pretrain;
 mod probe;
 mod queue;
 
 pub(crate) use backbone::Backbone;
 pub(crate) use finetune::{Finetune, Sightings, Start, matrix};
+pub use places::PlaceFit;
 pub(crate) use pretrain::{Pretrain, project};
 pub(crate) use probe::Probe;
 

@@ -1,0 +1,156 @@
+//! `csp-host add-class`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use csp_models::{labels::ClassId, place::LatLon};
+
+use super::{Context, data::DataSource, print_json};
+use crate::{
+    data::{self, Format},
+    training::{
+        RunDir, TrainedModel,
+        add_class::{AddClass, AddReport, add_class},
+    },
+};
+
+/// Add a class to a finished run from a few places it was seen at, without training anew.
+///
+/// Fits one row of the class matrix on the frozen location encoder: the records are presences, the
+/// places of the other classes and random places presumed absences. Reports how well records that were
+/// left out are found, and what the class takes from the others at their places. The old run is not
+/// touched.
+///
+/// Nobody showed the image network a picture of it: the new run knows the class by place only. It has a
+/// range map and a place in the prior; answers to pictures stay among the classes the image network
+/// knows, and `export` refuses the run. For pictures of it, train again with some.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  csp-host add-class runs/first --records ten.csv --name \"Lynx pardinus\" -o runs/with-lynx
+  csp-host map runs/with-lynx --class \"Lynx pardinus\" -o lynx.png")]
+pub struct AddClassArgs {
+    /// A finished run with a location branch.
+    run: PathBuf,
+    /// Where the class was seen: a CSV or TSV with lat and lon.
+    #[arg(long, value_name = "TABLE")]
+    records: PathBuf,
+    /// Read --records as this format instead of recognising it.
+    #[arg(long, value_enum)]
+    records_format: Option<Format>,
+    /// Name of the class; unset: the only label in --records.
+    #[arg(long)]
+    name: Option<String>,
+    /// The data the run was trained on, where it has moved.
+    #[arg(long, value_name = "TABLE")]
+    data: Option<PathBuf>,
+    /// Seed of the random places.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+    /// Directory of the new run; must not exist yet.
+    #[arg(short, long, value_name = "RUN")]
+    out: PathBuf,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// A run that cannot be added to, too few records, an output that exists.
+pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
+    let source = DataSource::plain(args.records.clone(), args.records_format, None);
+    let records = source.open(context.voice)?;
+    let labels = &records.labels.0;
+    let name = match (&args.name, &labels[..]) {
+        (Some(name), _) => name.clone(),
+        (None, [only]) => only.name.clone(),
+        (None, []) => bail!("{}: no label column; give --name", args.records.display()),
+        (None, many) => bail!(
+            "{}: {} labels ({}, {}, …); keep the rows of one, or give --name to take all rows as one class",
+            args.records.display(),
+            many.len(),
+            many[0].name,
+            many[1].name
+        ),
+    };
+    let places: Vec<LatLon> = records.rows.iter().filter_map(|row| row.place).collect();
+    let without = records.rows.len() - places.len();
+    if without > 0 {
+        context.voice.say(&format!("{without} records without a place are left out"));
+    }
+    let others = others(args, context)?;
+    let report = add_class(&AddClass {
+        run: &args.run,
+        out: &args.out,
+        name: &name,
+        records: &places,
+        others: &others,
+        seed: args.seed,
+    })?;
+    if args.json {
+        return print_json(&report);
+    }
+    print(&report);
+    context.voice.say(&format!("wrote {}", args.out.display()));
+    Ok(())
+}
+
+/// Where the run's classes were seen: the placed and labelled rows it learned from.
+fn others(args: &AddClassArgs, context: &Context) -> Result<Vec<(LatLon, ClassId)>> {
+    let run = RunDir::open(&args.run)?;
+    let (path, options) = (args.data.as_deref().unwrap_or(run.data()), &run.info().data_options);
+    let data = data::open_with(path, options)
+        .with_context(|| {
+            format!("the places of the other classes, from {}; --data says where it is now", path.display())
+        })?
+        .dataset;
+    if data.sha256 != run.info().data_sha256 {
+        context.voice.say(&format!("warning: {} is not what the run was trained on", path.display()));
+    }
+    let labels = TrainedModel::load(&args.run, &burn::tensor::Device::flex())?.labels;
+    let used = run.rows()?.labelled;
+    let rows = used.iter().filter_map(|&row| data.rows.get(row));
+    let seen = rows.filter_map(|row| Some((row.place?, labels.find(data.labels.name(row.class?))?)));
+    Ok(seen.collect())
+}
+
+/// Classes printed.
+const MOST: usize = 10;
+
+fn print(report: &AddReport) {
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    outln!("{}: fitted on {} records", report.class, report.records);
+    outln!(
+        "presence score: {:.2} at records left out, {:.2} at {} places of other classes",
+        report.left_out_score,
+        report.others_score,
+        report.others
+    );
+    let [before, after] = report.others_top1;
+    outln!(
+        "the prior names the other classes first at {} of their places, {} before; it takes at most {} of the prior there",
+        percent(after),
+        percent(before),
+        percent(report.largest_share)
+    );
+    outln!(
+        "\n{:<28} {:>7}  {:>12}  {:>11}  {:>6}",
+        "class",
+        "places",
+        "first before",
+        "first after",
+        "taken"
+    );
+    for effect in report.effects.iter().take(MOST) {
+        outln!(
+            "{:<28} {:>7}  {:>12}  {:>11}  {:>6}",
+            effect.class,
+            effect.n,
+            effect.first_before,
+            effect.first_after,
+            percent(effect.share_taken)
+        );
+    }
+    outln!("\nThe image network does not know {}: answers to pictures are as before.", report.class);
+}

@@ -1,0 +1,184 @@
+//! Priors without a network: what a location encoder has to beat. Each is fitted to labelled places
+//! and tuned on cells of them that it has not learned from, never on what is reported.
+//!
+//! They answer with *shares* of the classes, which sum to 1; [`presence`] puts those on the scale of
+//! the networks' scores, so that every prior is fused and calibrated the same way.
+
+mod histogram;
+mod kernel;
+mod neighbours;
+
+use std::collections::BTreeSet;
+
+use csp_models::{labels::ClassId, place::LatLon};
+use rayon::prelude::*;
+
+use crate::training::calibrate::Opinion;
+
+pub use histogram::Histogram;
+pub use kernel::Kernel;
+pub use neighbours::Neighbours;
+pub(super) use neighbours::{apart, on_sphere};
+
+/// Shares of the classes at a place.
+pub trait Prior: Sync {
+    /// `[classes]`, each above 0, summing to 1.
+    fn shares(&self, at: LatLon) -> Vec<f64>;
+    /// Its settings, in words.
+    fn setting(&self) -> String;
+}
+
+/// The kinds of prior.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Neighbours`].
+    Neighbours,
+    /// [`Histogram`].
+    Histogram,
+    /// [`Kernel`].
+    Kernel,
+}
+
+/// A labelled place.
+pub type Seen = (LatLon, ClassId);
+
+impl Kind {
+    /// One prior for each setting that is tried, all fitted to `rows`.
+    fn candidates(self, rows: &[Seen], classes: usize) -> Vec<Box<dyn Prior>> {
+        match self {
+            Self::Neighbours => Neighbours::candidates(rows, classes),
+            Self::Histogram => Histogram::candidates(rows, classes),
+            Self::Kernel => Kernel::candidates(rows, classes),
+        }
+    }
+}
+
+/// A prior with the settings that did best, and what it said where it had not learned.
+pub struct Tuned {
+    /// Fitted to all rows.
+    pub prior: Box<dyn Prior>,
+    /// What it said at each row of the folds while that fold was held out, on the networks' scale.
+    pub unseen: Vec<Opinion>,
+    /// Mean −log of the share of the true class there; NaN without folds.
+    pub loss: f64,
+}
+
+/// Fits a prior to `rows`. Its settings are those of the least mean −log share on `folds` (indices
+/// into `rows`, disjoint), each predicted from the rest; without folds the middle ones.
+pub fn tune(kind: Kind, rows: &[Seen], classes: usize, folds: &[BTreeSet<usize>]) -> Tuned {
+    let mut said: Vec<Vec<(Vec<f64>, ClassId)>> = Vec::new();
+    for fold in folds {
+        let learned: Vec<Seen> = without(rows, fold);
+        if learned.is_empty() {
+            continue;
+        }
+        let candidates = kind.candidates(&learned, classes);
+        said.resize_with(candidates.len(), Vec::new);
+        let aside: Vec<Seen> = fold.iter().filter_map(|&i| rows.get(i).copied()).collect();
+        for (candidate, said) in candidates.iter().zip(&mut said) {
+            said.par_extend(aside.par_iter().map(|&(at, class)| (candidate.shares(at), class)));
+        }
+    }
+    let loss = |said: &Vec<(Vec<f64>, ClassId)>| {
+        said.iter().map(|(shares, class)| -shares[class.index()].ln()).sum::<f64>() / said.len() as f64
+    };
+    let losses: Vec<f64> = said.iter().map(loss).collect();
+    let mut fitted = kind.candidates(rows, classes);
+    let chosen =
+        (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(fitted.len() / 2);
+    let unseen = said.into_iter().nth(chosen).unwrap_or_default().into_iter();
+    let unseen = unseen.map(|(shares, class)| Opinion { presence: presence(&shares), class });
+    Tuned {
+        prior: fitted.swap_remove(chosen),
+        unseen: unseen.collect(),
+        loss: losses.get(chosen).copied().unwrap_or(f64::NAN),
+    }
+}
+
+fn without(rows: &[Seen], fold: &BTreeSet<usize>) -> Vec<Seen> {
+    rows.iter().enumerate().filter(|(i, _)| !fold.contains(i)).map(|(_, row)| *row).collect()
+}
+
+/// Shares `[classes]` as presence scores: what a network with the paper's presence loss would say had
+/// it learned the shares s perfectly. The loss −Q s log p − (1 − s) log(1 − p) is least at
+/// p = Q s / (Q s + 1 − s), with Q classes: ½ and more for a class with more than an even share.
+pub fn presence(shares: &[f64]) -> Vec<f64> {
+    let q = shares.len() as f64;
+    shares.iter().map(|&share| q * share / (q * share + 1.0 - share)).collect()
+}
+
+/// Share of each class among rows, one more row being given to all classes alike.
+fn frequencies(rows: &[Seen], classes: usize) -> Vec<f64> {
+    let mut counts = vec![1.0 / classes as f64; classes];
+    rows.iter().for_each(|(_, class)| counts[class.index()] += 1.0);
+    let n = rows.len() as f64 + 1.0;
+    counts.into_iter().map(|count| count / n).collect()
+}
+
+/// Counts `[classes]` towards the frequencies of all rows, worth `weight` rows.
+fn smoothed(counts: &[f64], frequencies: &[f64], weight: f64) -> Vec<f64> {
+    let n = counts.iter().sum::<f64>() + weight;
+    counts.iter().zip(frequencies).map(|(count, share)| (count + weight * share) / n).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Class 0 in the west, class 1 in the east, 40 cells of ten rows.
+    pub(super) fn halves() -> Vec<Seen> {
+        let at = |i: u32| {
+            LatLon::new(f64::from(i / 10 % 4) * 2.0 + 0.1 * f64::from(i % 10), f64::from(i / 40) - 5.0)
+        };
+        (0..400).map(|i| (at(i).unwrap(), ClassId(u16::from(i / 40 >= 5)))).collect()
+    }
+
+    fn folds(n: usize) -> Vec<BTreeSet<usize>> {
+        (0..4).map(|fold| (0..n).filter(|i| i / 10 % 4 == fold).collect()).collect()
+    }
+
+    #[test]
+    fn every_prior_learns_west_from_east_at_places_it_has_not_seen() {
+        let rows = halves();
+        for kind in [Kind::Neighbours, Kind::Histogram, Kind::Kernel] {
+            let tuned = tune(kind, &rows, 3, &folds(rows.len()));
+            let setting = tuned.prior.setting();
+            assert_eq!(tuned.unseen.len(), 400, "{setting}");
+            assert!(tuned.loss < 0.45, "{setting}: {}", tuned.loss);
+            let west = tuned.prior.shares(LatLon::new(1.0, -4.0).unwrap());
+            let east = tuned.prior.shares(LatLon::new(1.0, 4.0).unwrap());
+            assert!(west[0] > 0.7 && east[1] > 0.7, "{setting}: {west:?} {east:?}");
+            assert!(west[2] > 0.0, "{setting}: a class never seen is still possible");
+        }
+    }
+
+    #[test]
+    fn without_folds_a_prior_is_fitted_untuned() {
+        let tuned = tune(Kind::Neighbours, &halves(), 2, &[]);
+        assert!(tuned.unseen.is_empty() && tuned.loss.is_nan());
+        assert!(tuned.prior.shares(LatLon::new(1.0, -4.0).unwrap())[0] > 0.7);
+    }
+
+    #[test]
+    fn presence_is_the_least_of_the_loss() {
+        let (q, share) = (5.0f64, 0.13);
+        let loss = |p: f64| -q * share * p.ln() - (1.0 - share) * (1.0 - p).ln();
+        let p = presence(&[share, 0.87, 0.0, 0.0, 0.0])[0];
+        assert!(loss(p) < loss(p + 1e-3) && loss(p) < loss(p - 1e-3));
+        assert!((presence(&[0.2; 5])[0] - 5.0 / 9.0).abs() < 1e-12);
+    }
+
+    proptest! {
+        #[test]
+        fn shares_are_a_distribution(lat in -90.0f64..=90.0, lon in -180.0f64..=180.0, kind in 0usize..3) {
+            let kind = [Kind::Neighbours, Kind::Histogram, Kind::Kernel][kind];
+            let rows: Vec<Seen> = halves().into_iter().step_by(7).collect();
+            for prior in kind.candidates(&rows, 3) {
+                let shares = prior.shares(LatLon::new(lat, lon).unwrap());
+                prop_assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+                prop_assert!(shares.iter().all(|s| *s > 0.0));
+            }
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! One (split, ratio, seed): its runs are trained, or taken over where they are finished, and every
+//! method is measured on the same rows with the same image logits.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use csp_models::{
+    bundle::{sha256_hex, write_atomically},
+    labels::ClassId,
+    place::LatLon,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Figures, Measures, Method, SweepError, SweepOptions, plan};
+use crate::{
+    data::{
+        Dataset, Row, SplitBy,
+        units::{self, Unit},
+    },
+    evaluation::{
+        Answers, RunPredictor, Scored, image_logits, labelled, place_scores,
+        priors::{self, Kind},
+    },
+    training::{
+        self, RunDir, TrainConfig, TrainOptions, TrainedModel,
+        calibrate::{Case, Opinion, calibrate},
+    },
+};
+
+/// `figures.json`: what was measured, and of what.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    of: Of,
+    methods: BTreeMap<Method, Figures>,
+}
+
+/// Everything the figures depend on; settings added by a later version read as their defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Of {
+    data: String,
+    split: String,
+    labels: f64,
+    seed: u64,
+    device: String,
+    config: TrainConfig,
+    tool: String,
+}
+
+/// The figures of all methods asked for; those measured before are read.
+pub(super) fn figures(
+    data: &Dataset,
+    options: &SweepOptions<'_>,
+    by: SplitBy,
+    share: f64,
+    seed: u64,
+) -> Result<BTreeMap<Method, Figures>, SweepError> {
+    let place = |sweep: &Path| sweep.join(plan::runs(by)).join(format!("labels-{share}-seed-{seed}"));
+    let cell = Cell {
+        data,
+        options,
+        share,
+        seed,
+        dir: place(options.out),
+        backbones: options.backbones_of.map(place),
+        runs: options.runs_of.map(place),
+    };
+    let path = cell.dir.join("figures.json");
+    let of = Of {
+        data: data.sha256.clone(),
+        split: format!("{:?}", options.split).to_lowercase(),
+        labels: share,
+        seed,
+        device: options.device.description.clone(),
+        config: options.config.clone(),
+        tool: env!("CARGO_PKG_VERSION").into(),
+    };
+    let mut done = read(&path, of)?;
+    let missing: Vec<Method> =
+        options.methods.iter().copied().filter(|method| !done.methods.contains_key(method)).collect();
+    if !missing.is_empty() {
+        cell.measure(&missing, &mut done.methods)?;
+        let io = |source| SweepError::Io { path: path.clone(), source };
+        let json = serde_json::to_vec_pretty(&done).map_err(|error| io(error.into()))?;
+        fs::create_dir_all(&cell.dir).map_err(io)?;
+        write_atomically(&path, |out| out.write_all(&json)).map_err(io)?;
+    }
+    done.methods.retain(|method, _| options.methods.contains(method));
+    Ok(done.methods)
+}
+
+/// What was measured before; nothing where nothing was.
+fn read(path: &Path, of: Of) -> Result<Done, SweepError> {
+    let Ok(bytes) = fs::read(path) else { return Ok(Done { of, methods: BTreeMap::new() }) };
+    let stale = |reason: String| SweepError::Stale { path: path.into(), reason };
+    let done: Done = serde_json::from_slice(&bytes).map_err(|error| stale(error.to_string()))?;
+    if done.of == of {
+        return Ok(done);
+    }
+    let was = &done.of;
+    let what = [
+        (was.data != of.data, "data"),
+        (was.split != of.split, "split"),
+        (was.device != of.device, "device"),
+        (was.config != of.config, "settings"),
+        (was.tool != of.tool, "version of csp-host"),
+    ];
+    let what: Vec<&str> = what.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).collect();
+    Err(stale(format!("it is of another {}", what.join(" and "))))
+}
+
+struct Cell<'a> {
+    data: &'a Dataset,
+    options: &'a SweepOptions<'a>,
+    share: f64,
+    seed: u64,
+    dir: PathBuf,
+    /// Where runs with the same backbones may be.
+    backbones: Option<PathBuf>,
+    /// Where the same runs may be, finished.
+    runs: Option<PathBuf>,
+}
+
+/// Folders of the runs with and without pre-training.
+const CSP: &str = "csp";
+const SUPERVISED: &str = "supervised";
+
+impl Cell<'_> {
+    fn measure(&self, methods: &[Method], figures: &mut BTreeMap<Method, Figures>) -> Result<(), SweepError> {
+        let supervised_only = methods.contains(&Method::Supervised) && !methods.contains(&Method::Csp);
+        let first = self.run(if supervised_only { SUPERVISED } else { CSP }, None)?;
+        let rows = labelled(self.data, Some(self.options.split), &first.predictor.model.labels)?;
+        let voice = self.options.voice;
+        let images = image_logits(&first.predictor, &rows, voice)?;
+        for &method in methods {
+            let measured = match method {
+                Method::Image => {
+                    let truth = rows.iter().map(|(_, class)| *class);
+                    let scored: Vec<Scored> = (truth.zip(&images))
+                        .map(|(truth, image)| Scored { truth, image: image.clone(), presence: None })
+                        .collect();
+                    let answers = Answers::of(&first.predictor.model.fusion, &scored);
+                    let setting = format!("T = {:.2}", first.predictor.model.fusion.temperature);
+                    Figures { fused: Measures::of(&answers.fused), alone: None, setting }
+                }
+                Method::Csp | Method::Supervised => {
+                    let name = if method == Method::Csp { CSP } else { SUPERVISED };
+                    let other;
+                    let run = if first.root.ends_with(name) {
+                        &first
+                    } else {
+                        other = self.run(name, Some(&first.root))?;
+                        &other
+                    };
+                    let fresh;
+                    let images = if run.image == first.image {
+                        &images
+                    } else {
+                        fresh = image_logits(&run.predictor, &rows, voice)?;
+                        &fresh
+                    };
+                    let scored = place_scores(&run.predictor, &rows, images)?;
+                    of_scored(&run.predictor.model.fusion, &scored)
+                }
+                Method::Knn => self.prior(Kind::Neighbours, &first, &rows, &images)?,
+                Method::Histogram => self.prior(Kind::Histogram, &first, &rows, &images)?,
+                Method::Kde => self.prior(Kind::Kernel, &first, &rows, &images)?,
+            };
+            figures.insert(method, measured);
+        }
+        Ok(())
+    }
+
+    /// A finished run: the one of an earlier sweep, or this one's, trained now if it has to be.
+    fn run(&self, name: &str, backbone_of: Option<&Path>) -> Result<Finished, SweepError> {
+        let options = self.options;
+        let mut config = options.config.clone();
+        config.pretrain.enabled = name == CSP;
+        let out = self.dir.join(name);
+        let there = |run: &PathBuf| self.is_finished(run, &config);
+        let earlier = self.runs.iter().map(|runs| runs.join(name));
+        if let Some(run) = earlier.chain([out.clone()]).find(there) {
+            return self.open(run);
+        }
+        let backbone_of = backbone_of.map(Path::to_path_buf).or_else(|| {
+            let sweeps = self.backbones.iter().chain(&self.runs);
+            sweeps.map(|sweep| sweep.join(CSP)).find(|run| run.exists())
+        });
+        options.voice.say(&format!("\n{} labels {}, seed {}", out.display(), self.share, self.seed));
+        let train = TrainOptions {
+            out: &out,
+            config,
+            labels: self.share,
+            seed: self.seed,
+            device: options.device.clone(),
+            resume: out.join("run.json").exists(),
+            voice: options.voice,
+            cache: Some(options.out.join("cache")),
+            backbone_of: backbone_of.as_deref(),
+            stop: &|| false,
+            stop_after_steps: None,
+        };
+        training::train(self.data, &train)
+            .map_err(|source| SweepError::Train { run: out.clone(), source })?;
+        self.open(out)
+    }
+
+    /// True for a run of this data, seed, ratio, device and `config` whose model is complete.
+    fn is_finished(&self, run: &Path, config: &TrainConfig) -> bool {
+        RunDir::open(run).is_ok_and(|run| {
+            let info = run.info();
+            info.data_sha256 == self.data.sha256
+                && info.seed == self.seed
+                && info.label_fraction == self.share
+                && info.device == self.options.device.description
+                && info.config == *config
+                && run.model().join("model.json").is_file()
+        })
+    }
+
+    fn open(&self, root: PathBuf) -> Result<Finished, SweepError> {
+        let failed = |source| SweepError::Train { run: root.clone(), source };
+        let device = self.options.device.device.clone();
+        let model = TrainedModel::load(&root, &device).map_err(failed)?;
+        let path = RunDir::open(&root).map_err(failed)?.model().join("image.safetensors");
+        let bytes = fs::read(&path).map_err(|source| SweepError::Io { path: path.clone(), source })?;
+        Ok(Finished { image: sha256_hex(&bytes), predictor: RunPredictor { model, device }, root })
+    }
+
+    /// A prior without a network, fitted to the labelled rows of the run, tuned and calibrated on what
+    /// the run held out, as its own prior is.
+    fn prior(
+        &self,
+        kind: Kind,
+        run: &Finished,
+        rows: &[(&Row, ClassId)],
+        images: &[Option<Vec<f32>>],
+    ) -> Result<Figures, SweepError> {
+        let failed = |source| SweepError::Train { run: run.root.clone(), source };
+        let used = RunDir::open(&run.root).and_then(|run| run.rows()).map_err(failed)?;
+        let labels = &run.predictor.model.labels;
+        let of = |rows: &[usize]| -> Vec<(&Row, ClassId)> {
+            let row = |&row: &usize| {
+                let row = self.data.rows.get(row)?;
+                Some((row, labels.find(self.data.labels.name(row.class?))?))
+            };
+            rows.iter().filter_map(row).collect()
+        };
+        let (learned, held) = (of(&used.labelled), of(&used.holdout));
+        let seen: Vec<priors::Seen> =
+            learned.iter().filter_map(|(row, class)| Some((row.place?, *class))).collect();
+        let (finetune, holdout) = (&self.options.config.finetune, &self.options.config.holdout);
+        let places: Vec<LatLon> = seen.iter().map(|(place, _)| *place).collect();
+        let folds = units::folds(&places, finetune.folds, self.seed, holdout.block_deg);
+        let tuned = priors::tune(kind, &seen, labels.len(), &folds);
+        let presence = |row: &Row| Some(priors::presence(&tuned.prior.shares(row.place?)));
+        let pictured: Vec<(&Row, ClassId)> =
+            held.iter().copied().filter(|(row, _)| row.image.is_some()).collect();
+        let logits = image_logits(&run.predictor, &pictured, self.options.voice)?;
+        let cases: Vec<Case> = (pictured.iter().zip(logits))
+            .filter_map(|(&(row, class), logits)| {
+                Some(Case { logits: logits?, presence: presence(row), class })
+            })
+            .collect();
+        let placed = learned.iter().chain(&held).filter_map(|(row, _)| row.place);
+        let cells: BTreeSet<Unit<'_>> =
+            placed.map(|place| Unit::of_degrees(0, Some(place), holdout.block_deg)).collect();
+        let unseen: &[Opinion] = &tuned.unseen;
+        let fusion = calibrate(&cases, unseen, cells.len()).fusion;
+        let scored: Vec<Scored> = (rows.iter().zip(images))
+            .map(|(&(row, truth), image)| Scored { truth, image: image.clone(), presence: presence(row) })
+            .collect();
+        let setting = tuned.prior.setting();
+        let figures = of_scored(&fusion, &scored);
+        self.options.voice.say(&format!("{kind:?}: {setting}; {}", figures.setting));
+        Ok(Figures { setting: format!("{setting}; {}", figures.setting), ..figures })
+    }
+}
+
+/// A run whose model is complete.
+struct Finished {
+    root: PathBuf,
+    predictor: RunPredictor,
+    /// Digest of the image network.
+    image: String,
+}
+
+fn of_scored(fusion: &csp_models::fusion::Fusion, scored: &[Scored]) -> Figures {
+    let answers = Answers::of(fusion, scored);
+    let alone: Vec<_> = answers.location.iter().copied().flatten().collect();
+    Figures {
+        fused: Measures::of(&answers.fused),
+        alone: (!alone.is_empty()).then(|| Measures::of(&alone)),
+        setting: format!(
+            "T = {:.2}, w = {:.2}, floor = {:.3}",
+            fusion.temperature, fusion.prior_weight, fusion.prior_floor
+        ),
+    }
+}

@@ -1,0 +1,85 @@
+//! How a run learned: the loss of each stage over its steps.
+
+use std::path::Path;
+
+use plotters::prelude::*;
+
+use super::{FUSED, PLACE, PlotError, save};
+
+/// One stage of a run.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    /// Its name.
+    pub stage: String,
+    /// (step, training loss).
+    pub loss: Vec<(u64, f64)>,
+    /// (step, loss on the rows held out), where it was read.
+    pub holdout: Vec<(u64, f64)>,
+}
+
+/// Columns of panels.
+const COLUMNS: usize = 3;
+
+/// Draws a panel for each stage. Stages of one step or none are left out; no stage, no picture.
+///
+/// # Errors
+/// [`PlotError`].
+pub fn training_curves(path: &Path, title: &str, curves: &[Curve]) -> Result<(), PlotError> {
+    let shown: Vec<&Curve> = curves.iter().filter(|curve| curve.loss.len() > 1).collect();
+    if shown.is_empty() {
+        return Err(PlotError::Draw {
+            path: path.into(),
+            reason: "metrics.jsonl has no stage with losses".into(),
+        });
+    }
+    let columns = shown.len().min(COLUMNS);
+    let rows = shown.len().div_ceil(columns);
+    save(path, (360 * columns as u32, 250 * rows as u32 + 40), |area| {
+        let area = area.titled(title, ("sans-serif", 18))?;
+        for (panel, curve) in area.split_evenly((rows, columns)).iter().zip(shown) {
+            let all = || curve.loss.iter().chain(&curve.holdout);
+            let steps = all().map(|(step, _)| *step).max().unwrap_or(1);
+            let low = all().map(|(_, loss)| *loss).fold(f64::INFINITY, f64::min);
+            let high = all().map(|(_, loss)| *loss).fold(f64::NEG_INFINITY, f64::max);
+            let pad = ((high - low) * 0.05).max(1e-6);
+            let mut chart = ChartBuilder::on(panel)
+                .caption(&curve.stage, ("sans-serif", 15))
+                .margin(10)
+                .x_label_area_size(38)
+                .y_label_area_size(62)
+                .build_cartesian_2d(0..steps, low - pad..high + pad)?;
+            chart
+                .configure_mesh()
+                .light_line_style(TRANSPARENT)
+                .bold_line_style(BLACK.mix(0.1))
+                .x_labels(5)
+                .y_labels(5)
+                .x_desc("step")
+                .y_desc("loss")
+                .y_label_formatter(&|loss| format!("{loss:.2}"))
+                .draw()?;
+            let series = [("training", &curve.loss, FUSED), ("held out", &curve.holdout, PLACE)];
+            let both = !curve.holdout.is_empty();
+            for (name, points, colour) in series {
+                if points.is_empty() {
+                    continue;
+                }
+                let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+                let drawn = chart.draw_series(line)?;
+                if both {
+                    drawn.label(name).legend(move |(x, y)| {
+                        PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(3))
+                    });
+                }
+            }
+            if both {
+                chart
+                    .configure_series_labels()
+                    .position(SeriesLabelPosition::MiddleRight)
+                    .background_style(WHITE.mix(0.8))
+                    .draw()?;
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,320 @@
+//! The parts that maps share: a box of the Earth, its projection, coasts and graticule.
+//!
+//! Equirectangular, true to scale along the middle latitude of the box: both coordinates stay straight,
+//! so that a raster of the box is a raster of the picture.
+
+use std::{fmt, str::FromStr};
+
+use csp_models::place::LatLon;
+use plotters::prelude::*;
+
+use super::Area;
+use crate::coastline;
+
+/// A box of the Earth that does not cross the antimeridian.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    south_west: LatLon,
+    north_east: LatLon,
+}
+
+/// Not a box of the Earth.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "{text:?} is not a part of the Earth: {reason}; give `world` or WEST,SOUTH,EAST,NORTH in degrees, such as -10,35,30,60"
+)]
+pub struct MapError {
+    /// What was given.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl FromStr for Bounds {
+    type Err = MapError;
+
+    /// `world`, or west, south, east, north in degrees, separated by commas.
+    fn from_str(text: &str) -> Result<Self, MapError> {
+        if text == "world" {
+            return Ok(Self::world());
+        }
+        let fail = |reason: String| MapError { text: text.into(), reason };
+        let numbers: Result<Vec<f64>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+        let numbers = numbers.map_err(|error: std::num::ParseFloatError| fail(error.to_string()))?;
+        let [west, south, east, north] = numbers[..] else {
+            return Err(fail(format!("{} numbers instead of four", numbers.len())));
+        };
+        let corner = |lat, lon| LatLon::new(lat, lon).map_err(|error| fail(error.to_string()));
+        let (south_west, north_east) = (corner(south, west)?, corner(north, east)?);
+        if south >= north || west >= east {
+            return Err(fail("west must be below east and south below north".into()));
+        }
+        Ok(Self { south_west, north_east })
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (a, b) = (self.south_west, self.north_east);
+        write!(f, "{},{},{},{}", a.lon(), a.lat(), b.lon(), b.lat())
+    }
+}
+
+impl Bounds {
+    /// All of it.
+    pub fn world() -> Self {
+        let corner = |sign: f64| LatLon::new(90.0 * sign, 180.0 * sign);
+        match (corner(-1.0), corner(1.0)) {
+            (Ok(south_west), Ok(north_east)) => Self { south_west, north_east },
+            _ => unreachable!("the poles are places"),
+        }
+    }
+
+    /// The smallest box around places, widened by a tenth and to half a degree at least; `None` without
+    /// places.
+    pub fn around(places: &[LatLon]) -> Option<Self> {
+        let low = |f: fn(LatLon) -> f64| places.iter().map(|&p| f(p)).fold(f64::INFINITY, f64::min);
+        let high = |f: fn(LatLon) -> f64| places.iter().map(|&p| f(p)).fold(f64::NEG_INFINITY, f64::max);
+        let (south, north) = (low(LatLon::lat), high(LatLon::lat));
+        let (west, east) = (low(LatLon::lon), high(LatLon::lon));
+        let (lat, lon) = ((north - south).max(0.5) * 0.05, (east - west).max(0.5) * 0.05);
+        let corner = |lat: f64, lon: f64| LatLon::new(lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0)).ok();
+        Some(Self {
+            south_west: corner(south - lat, west - lon)?,
+            north_east: corner(north + lat, east + lon)?,
+        })
+    }
+
+    /// Degrees east to west and north to south.
+    fn extent(&self) -> (f64, f64) {
+        let (a, b) = (self.south_west, self.north_east);
+        (b.lon() - a.lon(), b.lat() - a.lat())
+    }
+
+    /// True for a place in the box.
+    pub fn contains(&self, at: LatLon) -> bool {
+        let (a, b) = (self.south_west, self.north_east);
+        (a.lat()..=b.lat()).contains(&at.lat()) && (a.lon()..=b.lon()).contains(&at.lon())
+    }
+}
+
+/// A box on the picture.
+pub(super) struct Frame {
+    bounds: Bounds,
+    /// Upper left corner, pixels.
+    pub origin: (i32, i32),
+    /// Width and height, pixels.
+    pub size: (u32, u32),
+}
+
+impl Frame {
+    /// The largest frame within `limit` pixels.
+    pub fn new(bounds: Bounds, origin: (i32, i32), limit: (u32, u32)) -> Self {
+        let (lon, lat) = bounds.extent();
+        let middle = (bounds.south_west.lat() + bounds.north_east.lat()) / 2.0;
+        // near a pole the true shape would be a needle
+        let aspect = lon * middle.to_radians().cos().max(0.2) / lat;
+        let (w, h) = (f64::from(limit.0), f64::from(limit.1));
+        let size = if w / h > aspect { (h * aspect, h) } else { (w, w / aspect) };
+        Self { bounds, origin, size: (size.0.round().max(60.0) as u32, size.1.round().max(60.0) as u32) }
+    }
+
+    /// Where a place lies, pixels.
+    pub fn pixel(&self, at: LatLon) -> (i32, i32) {
+        let [lon, lat] = at.lon_lat();
+        self.project(lon, lat)
+    }
+
+    fn project(&self, lon: f64, lat: f64) -> (i32, i32) {
+        let (width, height) = self.bounds.extent();
+        let x = (lon - self.bounds.south_west.lon()) / width * f64::from(self.size.0);
+        let y = (self.bounds.north_east.lat() - lat) / height * f64::from(self.size.1);
+        (self.origin.0 + x.round() as i32, self.origin.1 + y.round() as i32)
+    }
+
+    /// Columns and rows of squares of `step` pixels.
+    pub fn cells(&self, step: u32) -> (u32, u32) {
+        (self.size.0.div_ceil(step), self.size.1.div_ceil(step))
+    }
+
+    /// The places at the middles of squares of `step` pixels, by rows from the north-west.
+    pub fn raster(&self, step: u32) -> Vec<LatLon> {
+        let (columns, rows) = self.cells(step);
+        let (width, height) = self.bounds.extent();
+        let middle =
+            |i: u32, length: u32| ((f64::from(i) + 0.5) * f64::from(step) / f64::from(length)).min(1.0);
+        let place = |(row, column): (u32, u32)| {
+            let lat = self.bounds.north_east.lat() - height * middle(row, self.size.1);
+            let lon = self.bounds.south_west.lon() + width * middle(column, self.size.0);
+            LatLon::new(lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0)).ok()
+        };
+        let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        cells.filter_map(place).collect()
+    }
+
+    /// Paints a raster of [`raster`](Self::raster)'s order; equal neighbours become one rectangle.
+    pub fn paint(&self, area: &Area<'_>, step: u32, colours: &[RGBColor]) -> Drawn {
+        let (columns, _) = self.cells(step);
+        let edge = |i: u32, origin: i32, length: u32| origin + (i * step).min(length) as i32;
+        for (row, line) in (0u32..).zip(colours.chunks(columns as usize)) {
+            let (top, bottom) =
+                (edge(row, self.origin.1, self.size.1), edge(row + 1, self.origin.1, self.size.1));
+            let mut start = 0u32;
+            for run in line.chunk_by(|a, b| a == b) {
+                let end = start + run.len() as u32;
+                let (left, right) =
+                    (edge(start, self.origin.0, self.size.0), edge(end, self.origin.0, self.size.0));
+                area.draw(&Rectangle::new([(left, top), (right, bottom)], run[0].filled()))?;
+                start = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws graticule, coasts, frame and degrees.
+    pub fn lines(&self, area: &Area<'_>) -> Drawn {
+        let (a, b) = (self.bounds.south_west, self.bounds.north_east);
+        let ((left, top), (w, h)) = (self.origin, self.size);
+        let (right, bottom) = (left + w as i32, top + h as i32);
+        let text = |h_pos, v_pos| {
+            use plotters::style::text_anchor::Pos;
+            ("sans-serif", 12).into_font().color(&BLACK.mix(0.75)).pos(Pos::new(h_pos, v_pos))
+        };
+        use plotters::style::text_anchor::{HPos, VPos};
+        let thin = BLACK.mix(0.16);
+        for lon in ticks(a.lon(), b.lon(), w / 100) {
+            let (x, _) = self.project(lon, 0.0);
+            area.draw(&PathElement::new([(x, top), (x, bottom)], thin))?;
+            area.draw_text(&degrees(lon, 'E', 'W'), &text(HPos::Center, VPos::Top), (x, bottom + 6))?;
+        }
+        for lat in ticks(a.lat(), b.lat(), h / 70) {
+            let (_, y) = self.project(0.0, lat);
+            area.draw(&PathElement::new([(left, y), (right, y)], thin))?;
+            area.draw_text(&degrees(lat, 'N', 'S'), &text(HPos::Right, VPos::Center), (left - 7, y))?;
+        }
+        for ring in coastline::rings() {
+            for line in self.inside(ring) {
+                area.draw(&PathElement::new(line, BLACK.mix(0.6)))?;
+            }
+        }
+        area.draw(&Rectangle::new([(left, top), (right, bottom)], BLACK.mix(0.5)))?;
+        Ok(())
+    }
+
+    /// The parts of a coast inside the box, in pixels; cuts at the end of the world are no coast.
+    fn inside(&self, ring: &[[f64; 2]]) -> Vec<Vec<(i32, i32)>> {
+        let cut = |a: [f64; 2], b: [f64; 2]| {
+            (a[0] == b[0] && a[0].abs() >= 180.0) || (a[1] == b[1] && a[1] <= -90.0)
+        };
+        let mut lines: Vec<Vec<(i32, i32)>> = Vec::new();
+        let mut joined = false;
+        for (&a, &b) in ring.iter().zip(ring.iter().cycle().skip(1)) {
+            let part = if cut(a, b) { None } else { self.clip(a, b) };
+            if let Some((a, b)) = part {
+                let [a, b] = [a, b].map(|[lon, lat]| self.project(lon, lat));
+                match lines.last_mut().filter(|line| joined && line.last() == Some(&a)) {
+                    Some(line) => line.push(b),
+                    None => lines.push(vec![a, b]),
+                }
+            }
+            joined = part.is_some();
+        }
+        lines
+    }
+
+    /// The part of a line within the box (Liang and Barsky), degrees.
+    fn clip(&self, a: [f64; 2], b: [f64; 2]) -> Option<([f64; 2], [f64; 2])> {
+        let low = self.bounds.south_west.lon_lat();
+        let high = self.bounds.north_east.lon_lat();
+        let (mut from, mut to) = (0.0f64, 1.0f64);
+        for axis in 0..2 {
+            let d = b[axis] - a[axis];
+            if d == 0.0 {
+                if !(low[axis]..=high[axis]).contains(&a[axis]) {
+                    return None;
+                }
+                continue;
+            }
+            let (enter, leave) = ((low[axis] - a[axis]) / d, (high[axis] - a[axis]) / d);
+            from = from.max(enter.min(leave));
+            to = to.min(enter.max(leave));
+        }
+        let at = |t: f64| [a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1])];
+        (from <= to).then(|| (at(from), at(to)))
+    }
+}
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+/// Round degrees in an interval, about `count` of them.
+fn ticks(low: f64, high: f64, count: u32) -> Vec<f64> {
+    const STEPS: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 45.0, 60.0];
+    let wanted = (high - low) / f64::from(count.max(2));
+    let step = STEPS.into_iter().find(|step| *step >= wanted).unwrap_or(60.0);
+    let (first, last) = ((low / step).ceil() as i32, (high / step).floor() as i32);
+    (first..=last).map(|i| f64::from(i) * step).collect()
+}
+
+fn degrees(value: f64, positive: char, negative: char) -> String {
+    let rounded = (value.abs() * 100.0).round() / 100.0;
+    match value {
+        v if v > 1e-9 => format!("{rounded}° {positive}"),
+        v if v < -1e-9 => format!("{rounded}° {negative}"),
+        _ => "0°".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_are_read_and_refused() {
+        let europe: Bounds = "-10,35,30,60".parse().unwrap();
+        assert_eq!(europe.to_string(), "-10,35,30,60");
+        assert_eq!("world".parse(), Ok(Bounds::world()));
+        for bad in ["", "1,2,3", "30,35,-10,60", "0,0,0,1", "0,0,400,10", "a,b,c,d", "0,NaN,1,2"] {
+            let error = bad.parse::<Bounds>().unwrap_err().to_string();
+            assert!(error.contains("WEST,SOUTH"), "{error}");
+        }
+    }
+
+    #[test]
+    fn corners_and_middles_are_where_they_belong() {
+        let bounds: Bounds = "-10,40,30,60".parse().unwrap();
+        let frame = Frame::new(bounds, (50, 20), (800, 600));
+        // at 50° north a degree of longitude is 0.643 of one of latitude: 40° by 20° is 1.286 to 1
+        assert_eq!(frame.size, (771, 600));
+        let at = |lat, lon| frame.pixel(LatLon::new(lat, lon).unwrap());
+        assert_eq!((at(60.0, -10.0), at(40.0, 30.0)), ((50, 20), (821, 620)));
+        let raster = frame.raster(3);
+        let (columns, rows) = frame.cells(3);
+        assert_eq!(raster.len(), (columns * rows) as usize);
+        assert!(raster.iter().all(|&place| bounds.contains(place)));
+        assert!(raster[0].lat() > 59.9 && raster[0].lon() < -9.9);
+    }
+
+    #[test]
+    fn coasts_are_clipped_to_the_box() {
+        let frame = Frame::new("-10,40,30,60".parse().unwrap(), (0, 0), (400, 400));
+        assert_eq!(frame.clip([-20.0, 50.0], [40.0, 50.0]), Some(([-10.0, 50.0], [30.0, 50.0])));
+        assert_eq!(frame.clip([-20.0, 50.0], [-15.0, 55.0]), None);
+        let (w, h) = frame.size;
+        let within = |&(x, y): &(i32, i32)| (0..=w as i32).contains(&x) && (0..=h as i32).contains(&y);
+        let mut points = 0;
+        for line in coastline::rings().iter().flat_map(|ring| frame.inside(ring)) {
+            assert!(line.iter().all(within), "{line:?}");
+            points += line.len();
+        }
+        assert!(points > 200, "{points}");
+    }
+
+    #[test]
+    fn degrees_are_round() {
+        assert_eq!(ticks(-12.3, 31.0, 5), [-10.0, 0.0, 10.0, 20.0, 30.0]);
+        assert_eq!(
+            ["0°", "10° W", "0.05° N"],
+            [degrees(0.0, 'E', 'W'), degrees(-10.0, 'E', 'W'), degrees(0.05, 'N', 'S')]
+        );
+    }
+}
