@@ -111,7 +111,10 @@ pub fn label_ratio_lines(path: &Path, title: &str, series: &[Series]) -> Result<
             let text = ("sans-serif", 12).into_font().color(&BLACK);
             area.draw_text(&format!("{:.0} %", 100.0 * share), &text, (x - 12, y + 6))?;
         }
-        for (series, colour) in series.iter().zip(METHODS.into_iter().cycle()) {
+        let middle = (series.len() as f64 - 1.0) / 2.0;
+        for (i, (series, colour)) in series.iter().zip(METHODS.into_iter().cycle()).enumerate() {
+            // side by side, or error bars hide each other
+            let position = |share: f64| position(share) + 0.035 * (i as f64 - middle);
             let line = series.points.iter().map(|p| (position(p.0), p.1));
             chart
                 .draw_series(LineSeries::new(line, colour.stroke_width(2)))?

@@ -25,6 +25,7 @@ pub fn reliability_diagram(path: &Path, title: &str, calibration: &Calibrations)
         let mut chart = ChartBuilder::on(area)
             .caption(title, ("sans-serif", 17))
             .margin(14)
+            .margin_right(36)
             .x_label_area_size(44)
             .y_label_area_size(54)
             .build_cartesian_2d(0.0..1.0, 0.0..1.0)?;
@@ -46,7 +47,8 @@ pub fn reliability_diagram(path: &Path, title: &str, calibration: &Calibrations)
             let n: usize = reliability.bins.iter().map(|bin| bin.n).sum();
             chart
                 .draw_series(LineSeries::new(points(), colour.stroke_width(2)))?
-                .label(format!("{name}, ECE {:.3}", reliability.ece))
+                // the room at the end: plotters guesses the width of a legend from the number of letters
+                .label(format!("{name}, ECE {:.3}    ", reliability.ece))
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(3)));
             let dots = reliability.bins.iter().map(|bin| {
                 let share = bin.n as f64 / n.max(1) as f64;
