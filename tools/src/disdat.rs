@@ -98,13 +98,15 @@ struct Line {
 /// Scores `[species]` of each place.
 type Scores = Vec<Vec<f64>>;
 
+/// Learns from records, with a seed, and scores places.
+type Score = dyn Fn(&Region, &[&Record], &[LatLon], u64) -> Scores;
+
 /// One method with one setting: how to learn from records and score places.
 struct Candidate {
     setting: String,
     /// The methods its scores are read as.
     views: &'static [(&'static str, View)],
-    /// Learns from records, scores places.
-    score: Box<dyn Fn(&Region, &[&Record], &[LatLon], u64) -> Scores>,
+    score: Box<Score>,
 }
 
 /// What is made of a score.
