@@ -101,6 +101,7 @@ fn training_killed_at_any_moment_resumes_to_the_same_model() {
     let table = demo().join("sample/table.csv");
     let config = dir.path().join("short.toml");
     let short = "[backbone]\nmax_samples = 1500\nmin_samples = 1500\n[pretrain]\nmin_steps = 40\nmax_steps = 40\n\
+                 queue = 64\nlearned_temperatures = true\n[pretrain.mc]\nsymmetric = true\n\
                  [finetune]\nmin_steps = 40\nmax_steps = 40\nfolds = 2\n[checkpoint]\nevery = 10\n";
     fs::write(&config, short).unwrap();
     let train = |out: &str, extra: &[&str]| {

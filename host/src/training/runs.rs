@@ -80,7 +80,7 @@ impl RunReport {
         let (state, holdout) = if model.is_file() {
             (State::Finished, read_json::<ModelInfo>(&model)?.holdout)
         } else {
-            let last = lines().last();
+            let last = lines().next_back();
             let state = last.map_or(State::Begun, |m| State::Stopped { stage: m.stage, step: m.step });
             (state, BTreeMap::new())
         };

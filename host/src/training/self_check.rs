@@ -115,8 +115,9 @@ mod tests {
 
     #[test]
     fn the_first_step_that_differs_is_named() {
-        let good: Vec<(f64, f64)> = (0..20).map(|i| (5.0 - 0.1 * f64::from(i), 1.0)).collect();
-        let first = |change: &dyn Fn(&mut Vec<(f64, f64)>)| {
+        type Trace = Vec<(f64, f64)>;
+        let good: Trace = (0..20).map(|i| (5.0 - 0.1 * f64::from(i), 1.0)).collect();
+        let first = |change: &dyn Fn(&mut Trace)| {
             let mut other = good.clone();
             change(&mut other);
             compare(&good, &other, 1e-3).first_difference

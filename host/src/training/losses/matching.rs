@@ -26,7 +26,7 @@ pub(super) fn match_rows(
 ) -> Tensor<1> {
     let scale: Tensor<1> = match tau {
         Temperature::Fixed(tau) => Tensor::full([1], 1.0 / tau, &left.device()),
-        Temperature::Learned(log_scale) => log_scale.clone().exp(),
+        Temperature::Learned(log_scale) => log_scale.as_ref().clone().exp(),
     };
     let (a, b, factor) = (left.clone().inner(), right.clone().inner(), scale.clone().inner());
     let [rows, _] = a.dims();
@@ -105,7 +105,7 @@ mod tests {
                 let own = Tensor::<2, Bool>::diag_mask([rows, columns], 0, &device);
                 value.greater_elem(0.8) & own
             });
-            for tau in [Temperature::Fixed(0.2), Temperature::Learned(log_scale.clone())] {
+            for tau in [Temperature::Fixed(0.2), Temperature::Learned(Box::new(log_scale.clone()))] {
                 let run = |f: &dyn Fn() -> Tensor<1>| {
                     // twice, so that the gradient from above is not 1
                     let loss = f() * 2.0;

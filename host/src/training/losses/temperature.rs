@@ -14,7 +14,7 @@ pub enum Temperature {
     /// τ.
     Fixed(f64),
     /// `[1]`: log(1/τ), with its gradient.
-    Learned(Tensor<1>),
+    Learned(Box<Tensor<1>>),
 }
 
 impl Temperature {
@@ -26,7 +26,7 @@ impl Temperature {
         match self {
             Self::Fixed(1.0) => similarity,
             Self::Fixed(tau) => similarity / *tau,
-            Self::Learned(log_scale) => similarity * log_scale.clone().exp().unsqueeze::<2>(),
+            Self::Learned(log_scale) => similarity * log_scale.as_ref().clone().exp().unsqueeze::<2>(),
         }
     }
 }
@@ -51,7 +51,7 @@ impl Temperatures {
 
     /// Of a parameter made by [`parameter`].
     pub fn learned(log_scales: &Tensor<1>) -> Self {
-        let one = |at| Temperature::Learned(log_scales.clone().narrow(0, at, 1));
+        let one = |at| Temperature::Learned(Box::new(log_scales.clone().narrow(0, at, 1)));
         Self { batch: one(0), random: one(1), dropout: one(2) }
     }
 }
