@@ -134,12 +134,13 @@ def files(folder: pathlib.Path) -> None:
     index = []
     for library, name, kind, side in NETWORKS:
         module = build(library, name)
-        # a fresh norm does nothing: give it statistics, from a few pictures of noise
-        module.train()
-        with torch.no_grad():
-            for _ in range(3):
-                module(torch.randn(4, 3, side, side))
-        module.eval()
+        # a fresh norm does nothing: give it what a trained one might have
+        for norm in (m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+            with torch.no_grad():
+                norm.running_mean.normal_(0, 0.1)
+                norm.running_var.uniform_(0.5, 1.5)
+                norm.weight.uniform_(0.3, 0.9)
+                norm.bias.normal_(0, 0.1)
         image = torch.randn(1, 3, side, side)
         got = answers(module, image)
         state = module.state_dict()

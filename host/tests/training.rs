@@ -13,12 +13,17 @@ use csp_host::{
     data::{Dataset, Options, Row, Split},
     evaluation::{self, Predictor, RunPredictor},
     progress::Voice,
-    training::{RunDir, Summary, TrainConfig, TrainError, TrainOptions, TrainedModel, choose_device, train},
+    training::{
+        RunDir, Summary, TrainConfig, TrainError, TrainOptions, TrainedModel, choose_device,
+        config::Architecture, train, weights::Weights,
+    },
 };
 use csp_models::{
     labels::{ClassId, Label, Labels},
+    nn::{IMAGENET_MEAN, IMAGENET_STD, Naming},
     place::LatLon,
 };
+use safetensors::tensor::TensorView;
 
 /// Three classes told apart by colour, and by latitude; 16 × 16 pixels.
 fn dataset(dir: &Path, places: bool) -> Dataset {
@@ -430,4 +435,117 @@ fn rows_without_place_or_picture_teach_the_other_branch() {
     let counts = [evaluation.image, evaluation.location, evaluation.without_place];
     assert_eq!(counts.map(|accuracy| accuracy.unwrap().n), [32, 24, 8]);
     assert!(evaluation.image.unwrap().top1 > 0.8, "{evaluation:?}");
+}
+
+/// Everything the image side can do beyond a head on a trained backbone: crops and colour, SGD, both
+/// encoders open with a batch larger than what is held at a time, a head that the place modulates.
+#[test]
+fn open_encoders_and_a_modulated_head_resume_to_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dataset(dir.path(), true);
+    let mut config = config();
+    config.finetune.folds = 0;
+    let more: TrainConfig = toml::from_str(
+        "
+        [backbone]
+        optimizer = \"sgd\"
+        lr = 0.05
+        [backbone.augment]
+        views = \"crop\"
+        area = [0.5, 1.0]
+        [joint]
+        enabled = true
+        batch = 40
+        micro_batch = 16
+        min_steps = 9
+        max_steps = 9
+        [image.modulation]
+        enabled = true
+        steps = 25
+        ",
+    )
+    .unwrap();
+    config.backbone.optimizer = more.backbone.optimizer;
+    config.backbone.lr = more.backbone.lr;
+    config.backbone.augment = more.backbone.augment;
+    config.joint = more.joint;
+    config.image.modulation = more.image.modulation;
+
+    let whole = dir.path().join("whole");
+    let summary = run_with(&data, &whole, 1.0, None, config.clone()).unwrap();
+    assert!(summary.holdout["modulated_top1"] > 0.9, "{summary:?}");
+    let expected = weights(&whole);
+    let stages = ["backbone", "joint", "finetune", "probe", "modulate"];
+    for stage in stages {
+        let file = PathBuf::from(format!("checkpoints/{stage}.safetensors"));
+        assert!(expected.contains_key(&file), "{stage}");
+    }
+    // the backbone has moved, and the model's is the moved one
+    let tensors = |file: &str| Weights::read(&whole.join(file)).unwrap().0.0;
+    let name = "image.backbone.SmallCnn.down.0.conv.weight";
+    let (before, after) = (tensors("checkpoints/backbone.safetensors"), tensors("model/image.safetensors"));
+    assert_ne!(before[name], after[name]);
+    assert_eq!(after[name], tensors("checkpoints/joint.safetensors")[name]);
+
+    for stride in [5, 34] {
+        let broken = dir.path().join(format!("broken-{stride}"));
+        while let Err(error) = run_with(&data, &broken, 1.0, Some(stride), config.clone()) {
+            assert!(matches!(error, TrainError::Interrupted { .. }), "{error}");
+        }
+        assert!(weights(&broken) == expected, "stride {stride}");
+    }
+    assert!(TrainedModel::load(&whole, &Device::flex()).unwrap().modulated.is_some());
+}
+
+/// Published names are given to the weights of one run, which another begins with.
+#[test]
+fn a_published_state_dict_is_begun_with_and_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dataset(dir.path(), false);
+    let mut config = config();
+    config.backbone.kind = Architecture::MobileNetV2;
+    config.backbone.width = Some(0.25);
+    (config.backbone.min_samples, config.backbone.max_samples) = (16, 16);
+    let first = dir.path().join("first");
+    run_with(&data, &first, 1.0, None, config.clone()).unwrap();
+
+    let (weights, _) = Weights::read(&first.join("model/image.safetensors")).unwrap();
+    let names = config.backbone.network().published_names(Naming::Timm).unwrap();
+    let arrays = names.iter().filter(|name| name.ours.starts_with("backbone.")).map(|name| {
+        let array = &weights.0[&format!("image.{}", name.ours)];
+        let bytes: Vec<u8> = array.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        (name.theirs.clone(), array.shape.clone(), bytes)
+    });
+    let arrays: Vec<(String, Vec<usize>, Vec<u8>)> = arrays.collect();
+    let views = arrays.iter().map(|(name, shape, bytes)| {
+        (name.as_str(), TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    let path = dir.path().join("timm.safetensors");
+    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+
+    config.backbone.epochs = 0.0;
+    config.backbone.weights = Some(path.clone());
+    let second = dir.path().join("second");
+    run_with(&data, &second, 1.0, None, config.clone()).unwrap();
+    let (taken, _) = Weights::read(&second.join("model/image.safetensors")).unwrap();
+    for (name, array) in weights.0.iter().filter(|(name, _)| name.starts_with("image.backbone.")) {
+        assert_eq!(&taken.0[name], array, "{name}");
+    }
+    let info = RunDir::open(&second).unwrap().info().clone();
+    let digest = info.stages["weights"].notes["sha256"].as_str().unwrap().to_string();
+    assert_eq!(digest, csp_models::bundle::sha256_hex(&fs::read(&path).unwrap()));
+    let model = TrainedModel::load(&second, &Device::flex()).unwrap();
+    assert_eq!((model.input.mean, model.input.std), (IMAGENET_MEAN, IMAGENET_STD));
+    let provenance = model.provenance.backbone;
+    assert!(provenance.contains("timm.safetensors") && provenance.contains(&digest), "{provenance}");
+
+    // a run's own weights are taken as they were trained, and a wrong kind is refused with what differs
+    config.backbone.weights = Some(second.join("model/image.safetensors"));
+    let third = dir.path().join("third");
+    run_with(&data, &third, 1.0, None, config.clone()).unwrap();
+    assert_eq!(TrainedModel::load(&third, &Device::flex()).unwrap().input.mean, IMAGENET_MEAN);
+    config.backbone.weights = Some(path);
+    config.backbone.width = Some(1.0);
+    let error = run_with(&data, &dir.path().join("fourth"), 1.0, None, config).unwrap_err().to_string();
+    assert!(error.contains("not the weights of mobilenet-v2-1") && error.contains("conv_stem"), "{error}");
 }

@@ -1,6 +1,7 @@
 //! `csp-tools`: what developers run.
 
 mod bench;
+mod check_backbones;
 mod disdat;
 mod dump_logits;
 
@@ -17,6 +18,7 @@ struct Cli {
 enum Verb {
     Bench(bench::BenchArgs),
     Disdat(disdat::DisdatArgs),
+    CheckBackbones(check_backbones::CheckArgs),
     DumpLogits(dump_logits::DumpArgs),
 }
 
@@ -24,6 +26,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().verb {
         Verb::Bench(args) => bench::run(&args),
         Verb::Disdat(args) => disdat::run(&args),
+        Verb::CheckBackbones(args) => check_backbones::run(&args),
         Verb::DumpLogits(args) => dump_logits::run(&args),
     }
 }

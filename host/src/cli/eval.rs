@@ -100,7 +100,8 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
         );
     }
     let scored = evaluation::score(model.as_ref(), &rows, context.voice)?;
-    let evaluation = evaluation::summarise(model.as_ref(), &scored);
+    let mut evaluation = evaluation::summarise(model.as_ref(), &scored);
+    evaluation.modulated = evaluation::modulated(model.as_ref(), &rows, context.voice)?;
     let answers = Answers::of(model.fusion(), &scored);
     let top_k = args.top.map(|k| TopK::of(k, &answers));
     let geography = match args.regions {
@@ -167,6 +168,9 @@ pub(crate) fn print(evaluation: &Evaluation) -> Result<()> {
         None => outln!("place alone            no row has a place, or the model no location branch"),
     }
     line("image and place", &evaluation.fused, Some(&calibration.fused));
+    if let Some(modulated) = &evaluation.modulated {
+        line("image, place modulates", modulated, None);
+    }
     if let Some(without_place) = &evaluation.without_place {
         line("  rows without a place", without_place, None);
     }

@@ -48,7 +48,7 @@ pub fn run(args: &SelfCheckArgs, context: &Context) -> Result<()> {
         return in_a_process_of_its_own(&chosen.description);
     }
     context.voice.say(&format!("device: {}", chosen.description));
-    let check = self_check(&chosen.device, args.steps, args.seed, args.tolerance);
+    let check = self_check(&chosen.device, args.steps, args.seed, args.tolerance)?;
     if args.json {
         print_json(&json!({ "device": chosen.description, "check": check }))?;
     } else {

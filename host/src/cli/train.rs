@@ -55,6 +55,10 @@ pub struct TrainArgs {
     /// Go on with the run in --out.
     #[arg(long)]
     resume: bool,
+    /// Begin with these weights (`backbone.weights`): a state dict of torchvision or timm, safetensors or
+    /// .pth, for the kind of network that the configuration names; or a run's model/image.safetensors.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// Take the backbone of a finished run that trained the same one.
     #[arg(long, value_name = "RUN")]
     backbone_of: Option<PathBuf>,
@@ -80,7 +84,19 @@ const SPLIT_HINT: &str = "
 /// # Errors
 /// Bad data or settings, no such device, a full disk, an interruption.
 pub fn run(args: &TrainArgs, context: &Context) -> Result<()> {
-    let mut config = args.config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::read)?;
+    let changes = |config: &mut TrainConfig| {
+        if args.weights.is_some() {
+            config.backbone.weights.clone_from(&args.weights);
+        }
+    };
+    let mut config = match &args.config {
+        Some(path) => TrainConfig::read_with(path, changes)?,
+        None => {
+            let mut config = TrainConfig::default();
+            changes(&mut config);
+            config
+        }
+    };
     if args.print_config {
         out!("{}", config.explained()?);
         if config.split.is_given() {

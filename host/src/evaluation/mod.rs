@@ -13,6 +13,7 @@ mod auc;
 pub mod embedding;
 pub mod geography;
 mod metrics;
+mod modulated;
 mod per_class;
 mod predictor;
 pub mod priors;
@@ -35,6 +36,7 @@ use crate::{
 
 pub use auc::auc;
 pub use metrics::{Accuracy, best, rank_of, top};
+pub use modulated::modulated;
 pub use per_class::{ClassAccuracy, Share};
 pub use predictor::{EnginePredictor, Predictor, RunPredictor};
 pub use reliability::{Bin, Reliability};
@@ -55,6 +57,9 @@ pub struct Evaluation {
     pub fused: Accuracy,
     /// The rows without a place, if there are any: the fused answer is the image's.
     pub without_place: Option<Accuracy>,
+    /// The image head that the place has a say in, on all of them; for a run that trained one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modulated: Option<Accuracy>,
     /// The same per class, in the model's order, classes that neither occur nor are called left out.
     pub per_class: Vec<ClassAccuracy>,
     /// Whether the probabilities can be believed.
@@ -326,6 +331,7 @@ pub fn summarise(model: &dyn Predictor, scored: &[Scored]) -> Evaluation {
         location: some(&location),
         fused: accuracy(&answers.fused),
         without_place: some(&without_place),
+        modulated: None,
         per_class: ClassAccuracy::group(model.labels(), &answers),
         calibration: Calibrations {
             image: reliability(&image),

@@ -6,7 +6,10 @@ use csp_models::{
     bundle::Bundle, fusion::Fusion, labels::Labels, manifest::ImageInput, picture, place::LatLon,
 };
 
-use crate::{features, training::TrainedModel};
+use crate::{
+    features,
+    training::{self, TrainedModel},
+};
 
 /// Both branches of a model.
 pub trait Predictor: Sync {
@@ -39,10 +42,26 @@ pub trait Predictor: Sync {
     fn many_location_logits(&self, places: &[LatLon]) -> Result<Vec<Vec<f32>>, String> {
         places.iter().map(|at| self.location_logits(*at)).collect()
     }
+    /// True with an image head that the place has a say in.
+    fn is_modulated(&self) -> bool {
+        false
+    }
+    /// Logits of that head: `[pictures][classes]`.
+    ///
+    /// # Errors
+    /// What the engine says, or that there is no such head.
+    fn modulated_logits(
+        &self,
+        _pictures: &[Vec<u8>],
+        _places: &[Option<LatLon>],
+    ) -> Result<Vec<Vec<f32>>, String> {
+        Err(NO_MODULATION.into())
+    }
 }
 
 const NO_IMAGE: &str = "the model has no image branch: its data had no pictures";
 const NO_LOCATION: &str = "the model has no location branch";
+const NO_MODULATION: &str = "the model has no image head that the place has a say in";
 
 /// A training run.
 #[derive(Debug)]
@@ -76,11 +95,7 @@ impl Predictor for RunPredictor {
 
     fn image_logits(&self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, String> {
         let network = self.model.image.as_ref().ok_or(NO_IMAGE)?;
-        let input = &self.model.input;
-        let pixels: Vec<f32> = pictures.iter().flat_map(|picture| picture::to_f32(picture, input)).collect();
-        let shape = [pictures.len(), 3, input.height as usize, input.width as usize];
-        let images = Tensor::<4>::from_data(TensorData::new(pixels, shape), &self.device);
-        rows(network.forward(images))
+        rows(network.forward(self.images(pictures)))
     }
 
     fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String> {
@@ -92,6 +107,36 @@ impl Predictor for RunPredictor {
             return Err(NO_LOCATION.into());
         };
         Ok(features::location_logits(network, encoder, places, &self.device))
+    }
+
+    fn is_modulated(&self) -> bool {
+        self.model.modulated.is_some()
+    }
+
+    fn modulated_logits(
+        &self,
+        pictures: &[Vec<u8>],
+        places: &[Option<LatLon>],
+    ) -> Result<Vec<Vec<f32>>, String> {
+        let model = &self.model;
+        let (Some(head), Some(location), Some(encoder)) = (&model.modulated, &model.location, &model.encoder)
+        else {
+            return Err(NO_MODULATION.into());
+        };
+        let embeddings = training::place_rows(&location.encoder, encoder, places, &self.device);
+        let image = model.image.as_ref().ok_or(NO_IMAGE)?;
+        let features = image.backbone.forward(self.images(pictures));
+        rows(head.forward(features, embeddings))
+    }
+}
+
+impl RunPredictor {
+    /// Normalised pictures `[pictures, 3, height, width]`.
+    fn images(&self, pictures: &[Vec<u8>]) -> Tensor<4> {
+        let input = &self.model.input;
+        let pixels: Vec<f32> = pictures.iter().flat_map(|picture| picture::to_f32(picture, input)).collect();
+        let shape = [pictures.len(), 3, input.height as usize, input.width as usize];
+        Tensor::from_data(TensorData::new(pixels, shape), &self.device)
     }
 }
 

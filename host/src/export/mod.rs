@@ -136,6 +136,14 @@ pub fn export(
         );
         return Err(ExportError::Model { field: "labels", problem });
     }
+    if model.modulated.is_some() {
+        return Err(ExportError::Model {
+            field: "image.modulation",
+            problem: "the run has an image head that the place has a say in, which no bundle can hold yet; \
+                      train with image.modulation.enabled = false to export image, place and their fusion"
+                .into(),
+        });
+    }
     let image = image_graph(model)?;
     let location = location_graph(model)?;
     verify::image(model, &image, calibration)?;

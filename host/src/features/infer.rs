@@ -1,4 +1,4 @@
-//! Batch inference: logits and features of many pictures, logits of many places.
+//! Batch inference: features of many pictures, logits of many places.
 
 use burn::{
     module::Module,
@@ -7,107 +7,43 @@ use burn::{
 use csp_models::{
     encoder::PositionEncoder,
     manifest::ImageInput,
-    nn::{ImageClassifier, LocationClassifier},
+    nn::{Backbone, LocationClassifier},
     picture,
     place::LatLon,
 };
 use rayon::prelude::*;
-use std::path::Path;
+use std::ops::Range;
 
 use super::PixelCache;
-use crate::{
-    progress::{Progress, Voice},
-    training::TrainError,
-};
+use crate::training::TrainError;
 
-/// Pictures in a forward pass. On flex larger batches are no faster (64, 128, 256 within 5 %).
-const BATCH: usize = 128;
 /// Places in a forward pass.
 const PLACES: usize = 4096;
 
-/// What the image network says about each picture.
-#[derive(Clone, Debug, Default)]
-pub struct ImageOutputs {
-    /// Pooled features, `[N, features]`.
-    pub features: Vec<Vec<f32>>,
-    /// Class logits, `[N, classes]`.
-    pub logits: Vec<Vec<f32>>,
-}
-
-/// Runs the image network, without augmentation and with its running statistics, on cached pictures.
+/// Pooled features of a range of cached pictures, row by row, by a backbone with its running statistics
+/// and without augmentation: one forward pass.
 ///
 /// # Errors
-/// A picture that cannot be read; `Ok(None)` when `stop` says so.
-pub fn image_outputs(
-    network: &ImageClassifier,
+/// A picture that cannot be read.
+pub fn image_features(
+    backbone: &Backbone,
     cache: &PixelCache,
-    pictures: &[usize],
+    pictures: Range<usize>,
     input: &ImageInput,
     device: &Device,
-    voice: Voice,
-    stop: &dyn Fn() -> bool,
-) -> Result<Option<ImageOutputs>, TrainError> {
-    let network = network.valid();
-    let mut outputs = ImageOutputs::default();
-    let mut progress = Progress::new(voice, "features", 0, pictures.len() as u64);
-    for chunk in pictures.chunks(BATCH) {
-        let planes: Result<Vec<Vec<f32>>, TrainError> = chunk
-            .par_iter()
-            .map(|&index| {
-                let mut pixels = Vec::new();
-                cache.read(index, &mut pixels)?;
-                Ok(picture::to_f32(&pixels, input))
-            })
-            .collect();
-        let (features, logits) = forward(&network, &planes?, input, device);
-        outputs.features.extend(features);
-        outputs.logits.extend(logits);
-        progress.at(outputs.logits.len() as u64, || "pictures".into());
-        if stop() {
-            return Ok(None);
-        }
-    }
-    progress.done(&format!("{} pictures", pictures.len()));
-    Ok(Some(outputs))
-}
-
-/// Class logits `[N, classes]` of photographs on disk, decoded as they are needed.
-///
-/// # Errors
-/// The first photograph that cannot be read, named.
-pub fn image_logits(
-    network: &ImageClassifier,
-    pictures: &[impl AsRef<Path> + Sync],
-    input: &ImageInput,
-    device: &Device,
-    voice: Voice,
-) -> Result<Vec<Vec<f32>>, TrainError> {
-    let network = network.valid();
-    let mut all = Vec::with_capacity(pictures.len());
-    let mut progress = Progress::new(voice, "images", 0, pictures.len() as u64);
-    for chunk in pictures.chunks(BATCH) {
-        let planes: Result<Vec<Vec<f32>>, TrainError> = chunk
-            .par_iter()
-            .map(|path| Ok(picture::to_f32(&picture::load(path.as_ref(), input)?, input)))
-            .collect();
-        all.extend(forward(&network, &planes?, input, device).1);
-        progress.at(all.len() as u64, || "pictures".into());
-    }
-    progress.done(&format!("{} pictures", pictures.len()));
-    Ok(all)
-}
-
-fn forward(
-    network: &ImageClassifier,
-    planes: &[Vec<f32>],
-    input: &ImageInput,
-    device: &Device,
-) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
-    let shape = [planes.len(), 3, input.height as usize, input.width as usize];
-    let images = Tensor::<4>::from_data(TensorData::new(planes.concat(), shape), device);
-    let features = network.backbone.forward(images);
-    let logits = network.head.forward(features.clone());
-    (rows(features), rows(logits))
+) -> Result<Vec<f32>, TrainError> {
+    let count = pictures.len();
+    let planes: Result<Vec<Vec<f32>>, TrainError> = pictures
+        .into_par_iter()
+        .map(|index| {
+            let mut pixels = Vec::new();
+            cache.read(index, &mut pixels)?;
+            Ok(picture::to_f32(&pixels, input))
+        })
+        .collect();
+    let shape = [count, 3, input.height as usize, input.width as usize];
+    let images = Tensor::<4>::from_data(TensorData::new(planes?.concat(), shape), device);
+    Ok(backbone.forward(images).into_data().iter::<f32>().collect())
 }
 
 /// Class logits `[N, classes]` of places.

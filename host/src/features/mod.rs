@@ -1,10 +1,12 @@
-//! From photographs and places to numbers: decoded pixels kept on disk, augmentation, and batch
-//! inference for training, calibration and evaluation.
+//! From photographs and places to numbers: decoded pixels and pooled features kept on disk,
+//! augmentation, and batch inference for training, calibration and evaluation.
 
 mod augment;
 mod infer;
 mod pixels;
+mod table;
 
 pub use augment::Augment;
-pub use infer::{ImageOutputs, image_logits, image_outputs, location_logits, position_features};
+pub use infer::{image_features, location_logits, position_features};
 pub use pixels::PixelCache;
+pub use table::{FeatureTable, TableKey};

@@ -147,7 +147,10 @@ pub fn add_class(options: &AddClass<'_>) -> Result<AddReport, TrainError> {
     let notes = notes.map(|(key, value): (&str, serde_json::Value)| (key.to_string(), value)).into();
     about.stages.insert(format!("add-class {}", options.name), StageInfo { notes, ..StageInfo::default() });
     let new = RunDir::create(options.out, about, &run.rows()?)?;
-    model::save(&new, info, image.as_ref(), Some(&location))?;
+    // a modulated head knows the old classes only, and stays behind with its run
+    info.files.clear();
+    let parts = model::Parts { image: image.as_ref(), location: Some(&location), modulation: None };
+    model::save(&new, info, &parts)?;
     Ok(report)
 }
 

@@ -2,20 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use csp_models::{fusion::sigmoid, labels::ClassId, nn::LocationClassifierConfig, place::LatLon};
 
 use super::{
     TrainError,
     calibrate::Opinion,
     config::Objective,
-    pipeline::{Job, Outputs, Pictures},
-    roles::{Role, Sample},
+    image::{Outputs, Pictures},
+    pipeline::Job,
+    roles::Role,
     runner::{self, Context},
-    stages::{Finetune, Pretrain, Sightings, Start, matrix, project},
+    stages::{Finetune, Pretrain, Sightings, Start, project},
     weights::Weights,
 };
-use crate::{data::units, features::location_logits};
+use crate::{
+    data::units,
+    features::{FeatureTable, location_logits},
+};
 
 /// The trained location branch.
 pub(super) struct Location {
@@ -40,7 +44,8 @@ impl Job<'_> {
         &self,
         context: &mut Context<'_>,
         pictures: &Pictures,
-        outputs: &Outputs,
+        outputs: Option<&Outputs>,
+        joint: Option<Weights>,
     ) -> Result<Option<Location>, TrainError> {
         let placed = |role: Role| -> Vec<(LatLon, ClassId)> {
             let samples = self.set.samples.iter().filter(|sample| sample.role == role);
@@ -52,7 +57,10 @@ impl Job<'_> {
             context.voice.say("no labelled row has a place: the model will know pictures only");
             return Ok(None);
         }
-        let pretrained = self.pretrain(context, pictures, outputs)?;
+        let pretrained = match outputs {
+            Some(outputs) => self.pretrain(context, pictures, outputs, joint)?,
+            None => None,
+        };
         let unseen = self.unseen(context, &rows, pretrained.as_ref())?;
         let prototypes = self.prototypes(pretrained.as_ref(), &[]);
         let start = start(pretrained.as_ref(), prototypes.as_deref());
@@ -169,60 +177,74 @@ impl Job<'_> {
         Ok(logits.into_iter().map(|row| row.into_iter().map(|z| sigmoid(f64::from(z))).collect()).collect())
     }
 
+    /// Place, class and picture of the rows that pre-training may see. The hold-out's labels calibrate
+    /// and teach nothing: only granted ones are told.
+    pub(super) fn pairs(
+        &self,
+        pictures: &Pictures,
+    ) -> impl Iterator<Item = (LatLon, Option<ClassId>, usize)> {
+        let shield = self.config.holdout.shield;
+        let seen = move |role: Role| match role {
+            Role::Labelled | Role::Unlabelled => true,
+            Role::Holdout => !shield,
+            Role::Shielded => false,
+        };
+        let samples = self.set.samples.iter().zip(&pictures.of_sample);
+        samples.filter_map(move |(sample, picture)| {
+            let class = sample.class.filter(|_| sample.role == Role::Labelled);
+            Some((sample.place?, class, (*picture)?)).filter(|_| seen(sample.role))
+        })
+    }
+
     /// The pre-trained pair, and the mean direction of each class's pictures in its embedding.
     fn pretrain(
         &self,
         context: &mut Context<'_>,
         pictures: &Pictures,
         outputs: &Outputs,
+        joint: Option<Weights>,
     ) -> Result<Option<Pretrained>, TrainError> {
-        if !self.config.pretrain.enabled {
-            return Ok(None);
-        }
-        let seen = |role: Role| match role {
-            Role::Labelled | Role::Unlabelled => true,
-            Role::Holdout => !self.config.holdout.shield,
-            Role::Shielded => false,
-        };
-        let both = |(sample, picture): (&Sample, &Option<usize>)| {
-            // the hold-out's labels calibrate and teach nothing
-            let class = sample.class.filter(|_| sample.role == Role::Labelled);
-            let row = ((sample.place?, class), &outputs.features[(*picture)?]);
-            Some(row).filter(|_| seen(sample.role))
-        };
-        let pairs = self.set.samples.iter().zip(&pictures.of_sample).filter_map(both);
-        let (rows, features): (Vec<_>, Vec<&Vec<f32>>) = pairs.unzip();
-        let (places, classes): (Vec<LatLon>, Vec<Option<ClassId>>) = rows.into_iter().unzip();
-        if places.len() < 2 {
-            context.voice.say("fewer than two rows have both picture and place: no pre-training");
+        if !self.config.pretrain.enabled && joint.is_none() {
             return Ok(None);
         }
         let device = context.device.clone();
-        let standard = Standard::of(&features);
-        let stage = Pretrain::new(
-            &places,
-            matrix(&standard.apply(&features), &device),
-            &classes,
-            &self.config.location,
-            &self.config.pretrain,
-            self.seed,
-            &device,
-        );
-        let devices: Vec<Device> = std::iter::once(&device).chain(&context.more).cloned().collect();
-        let mut stage = stage.spread_over(&devices);
-        let weights = runner::run(context, &mut stage)?;
-        if self.config.pretrain.objective == Objective::Mse {
+        let mse = joint.is_none() && self.config.pretrain.objective == Objective::Mse;
+        let (weights, standard) = match joint {
+            // the projection learned on the features as they are
+            Some(weights) => (weights, Standard::nothing(outputs.features.width())),
+            None => {
+                let pairs: Vec<_> = self.pairs(pictures).collect();
+                let places: Vec<LatLon> = pairs.iter().map(|(place, ..)| *place).collect();
+                let classes: Vec<_> = pairs.iter().map(|(_, class, _)| *class).collect();
+                let of: Vec<usize> = pairs.iter().map(|(.., picture)| *picture).collect();
+                if places.len() < 2 {
+                    context.voice.say("fewer than two rows have both picture and place: no pre-training");
+                    return Ok(None);
+                }
+                let standard = Standard::of(&outputs.features, &of)?;
+                let stage = Pretrain::new(
+                    &places,
+                    standard.apply(&outputs.features, &of, &device)?,
+                    &classes,
+                    &self.config.location,
+                    &self.config.pretrain,
+                    self.seed,
+                    &device,
+                );
+                let devices: Vec<Device> = std::iter::once(&device).chain(&context.more).cloned().collect();
+                (runner::run(context, &mut stage.spread_over(&devices))?, standard)
+            }
+        };
+        if mse {
             return Ok(Some(Pretrained { weights, labelled: Vec::new() }));
         }
         let samples = self.set.samples.iter().zip(&pictures.of_sample);
         let labelled = samples.filter(|(sample, _)| sample.role == Role::Labelled);
         let rows: Vec<_> = labelled
-            .filter_map(|(sample, picture)| {
-                Some((sample.place, sample.class?, &outputs.features[(*picture)?]))
-            })
+            .filter_map(|(sample, picture)| Some((sample.place, sample.class?, (*picture)?)))
             .collect();
-        let features: Vec<&Vec<f32>> = rows.iter().map(|(_, _, features)| *features).collect();
-        let features = matrix(&standard.apply(&features), &device);
+        let of: Vec<usize> = rows.iter().map(|(.., picture)| *picture).collect();
+        let features = standard.apply(&outputs.features, &of, &device)?;
         let projected = project(&weights, features, &self.config.location)
             .map_err(|reason| TrainError::corrupt(context.run.finished("pretrain"), reason))?;
         let labelled = rows.into_iter().zip(projected).map(|((place, class, _), row)| (place, class, row));
@@ -240,23 +262,42 @@ fn start<'a>(pretrained: Option<&'a Pretrained>, prototypes: Option<&'a [Vec<f32
 struct Standard(Vec<(f64, f64)>);
 
 impl Standard {
-    fn of(rows: &[&Vec<f32>]) -> Self {
-        let n = rows.len() as f64;
-        let one = |feature: usize| {
-            let values = || rows.iter().map(|row| f64::from(row[feature]));
-            let mean = values().sum::<f64>() / n;
-            let deviation = (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-            (mean, if deviation > 1e-6 { 1.0 / deviation } else { 0.0 })
-        };
-        Self((0..rows.first().map_or(0, |row| row.len())).map(one).collect())
+    /// Leaves features as they are.
+    fn nothing(width: usize) -> Self {
+        Self(vec![(0.0, 1.0); width])
     }
 
-    fn apply(&self, rows: &[&Vec<f32>]) -> Vec<Vec<f32>> {
-        let scale = |row: &&Vec<f32>| {
-            let scaled = row.iter().zip(&self.0).map(|(&v, (mean, scale))| (f64::from(v) - mean) * scale);
-            scaled.map(|v| v as f32).collect()
+    fn of(table: &FeatureTable, pictures: &[usize]) -> Result<Self, TrainError> {
+        let n = pictures.len() as f64;
+        let mut sums = vec![0f64; table.width()];
+        table.each(pictures, |row| sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v)))?;
+        let means: Vec<f64> = sums.into_iter().map(|sum| sum / n).collect();
+        let mut squares = vec![0f64; table.width()];
+        table.each(pictures, |row| {
+            for ((square, mean), &v) in squares.iter_mut().zip(&means).zip(row) {
+                *square += (f64::from(v) - mean).powi(2);
+            }
+        })?;
+        let scale = |square: f64| {
+            let deviation = (square / n).sqrt();
+            if deviation > 1e-6 { 1.0 / deviation } else { 0.0 }
         };
-        rows.iter().map(scale).collect()
+        Ok(Self(means.into_iter().zip(squares.into_iter().map(scale)).collect()))
+    }
+
+    /// Standardised features `[pictures, width]` on a device; on the host they are held once.
+    fn apply(
+        &self,
+        table: &FeatureTable,
+        pictures: &[usize],
+        device: &Device,
+    ) -> Result<Tensor<2>, TrainError> {
+        let mut all = Vec::with_capacity(pictures.len() * table.width());
+        table.each(pictures, |row| {
+            let scaled = row.iter().zip(&self.0).map(|(&v, (mean, scale))| (f64::from(v) - mean) * scale);
+            all.extend(scaled.map(|v| v as f32));
+        })?;
+        Ok(Tensor::from_data(TensorData::new(all, [pictures.len(), table.width()]), device))
     }
 }
 
@@ -289,6 +330,7 @@ fn prototypes(rows: &[(ClassId, &[f32])], classes: usize) -> Vec<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{features::TableKey, progress::Voice, training::weights::Array};
 
     #[test]
     fn prototypes_point_at_what_sets_a_class_apart() {
@@ -304,8 +346,14 @@ mod tests {
 
     #[test]
     fn standardised_features_have_mean_0_and_deviation_1() {
-        let rows = [vec![1.0, 5.0], vec![3.0, 5.0]];
-        let rows: Vec<&Vec<f32>> = rows.iter().collect();
-        assert_eq!(Standard::of(&rows).apply(&rows), [vec![-1.0, 0.0], vec![1.0, 0.0]]);
+        let dir = tempfile::tempdir().unwrap();
+        let key = TableKey { pictures: "p".into(), weights: "w".into(), rows: 3, width: 2 };
+        let rows = vec![1.0, 5.0, 99.0, -7.0, 3.0, 5.0];
+        let table = FeatureTable::open(dir.path(), &key, Voice::Silent, &|| false, &mut |_| Ok(rows.clone()));
+        let table = table.unwrap().unwrap();
+        let standard =
+            |standard: Standard| Array::of(standard.apply(&table, &[0, 2], &Device::flex()).unwrap()).values;
+        assert_eq!(standard(Standard::of(&table, &[0, 2]).unwrap()), [-1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(standard(Standard::nothing(2)), [1.0, 5.0, 3.0, 5.0]);
     }
 }

@@ -5,10 +5,11 @@
 //! | [`config`] | every setting, with its default |
 //! | [`roles`] | which row may teach what: labels that are not granted are not there |
 //! | [`losses`], [`sampler`] | the mathematics, with golden values |
-//! | `pipeline`, `location` | the stages in their order, and what passes from one to the next |
+//! | `pipeline`, `image`, `location`, `joint`, `modulation` | the stages in their order, and what passes from one to the next |
 //! | `stages` | what learns: a state and a step each |
 //! | `runner` | runs a stage: checkpoints, metrics, progress, interruption, loss watch |
 //! | [`torch_file`] | checkpoints of torch, read without running them |
+//! | `grad_cache` | large batches of pictures in the memory of small ones |
 //! | `weights`, `optim`, `init`, [`mod@rng`] | tensors by name, AdamW, first weights, streams of random numbers |
 //! | [`published`] | weights of torchvision and timm |
 //! | [`run_dir`] | the run on disk |
@@ -26,10 +27,14 @@ pub mod calibrate;
 pub mod config;
 pub mod device;
 mod error;
+mod grad_cache;
+mod image;
 mod init;
+mod joint;
 mod location;
 pub mod losses;
 mod model;
+mod modulation;
 mod optim;
 mod pipeline;
 pub mod published;
@@ -53,3 +58,4 @@ pub use pipeline::{Summary, TrainOptions, train};
 pub use roles::{Role, RowRoles, TrainingSet};
 pub use run_dir::RunDir;
 pub use stages::PlaceFit;
+pub(crate) use stages::place_rows;

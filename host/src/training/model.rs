@@ -11,7 +11,7 @@ use csp_models::{
     manifest::{ImageInput, ModelProvenance},
     nn::{
         Activation, BackboneKind, HeadConfig, HeadSettings, ImageClassifier, ImageClassifierConfig,
-        LocationClassifier, LocationClassifierConfig,
+        LocationClassifier, LocationClassifierConfig, ModulatedHead, ModulatedHeadConfig,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub struct TrainedModel {
     pub image: Option<ImageClassifier>,
     /// Position features → presence logits; `None` where the data had no places.
     pub location: Option<LocationClassifier>,
+    /// The image head that the place has a say in, where it was trained.
+    pub modulated: Option<ModulatedHead>,
     /// How a picture becomes the image network's input.
     pub input: ImageInput,
     /// Which position features; present when `location` is.
@@ -52,6 +54,7 @@ pub struct TrainedModel {
 /// Weight files beside `model.json`.
 pub(crate) const IMAGE: &str = "image.safetensors";
 pub(crate) const LOCATION: &str = "location.safetensors";
+const MODULATION: &str = "modulation.safetensors";
 
 /// `model.json`: written last, so that its presence says the model is complete.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,14 +106,16 @@ impl LocationShape {
     }
 }
 
+/// The weights of a model.
+pub(crate) struct Parts<'a> {
+    pub image: Option<&'a Weights>,
+    pub location: Option<&'a Weights>,
+    pub modulation: Option<&'a Weights>,
+}
+
 /// Writes the model of a run.
-pub(crate) fn save(
-    run: &RunDir,
-    mut info: ModelInfo,
-    image: Option<&Weights>,
-    location: Option<&Weights>,
-) -> Result<(), TrainError> {
-    let files = [(IMAGE, image), (LOCATION, location)];
+pub(crate) fn save(run: &RunDir, mut info: ModelInfo, parts: &Parts<'_>) -> Result<(), TrainError> {
+    let files = [(IMAGE, parts.image), (LOCATION, parts.location), (MODULATION, parts.modulation)];
     for (name, weights) in files {
         let Some(weights) = weights else { continue };
         let path = run.model().join(name);
@@ -153,7 +158,16 @@ impl TrainedModel {
             (None, None) => None,
             _ => return Err(corrupt("it has a location network or an encoder, and not both")),
         };
+        let modulated = match (info.location, info.files.contains_key(MODULATION)) {
+            (Some(shape), true) => {
+                let features = info.backbone.features();
+                let network = ModulatedHeadConfig::new(shape.embedding, features, info.labels.len());
+                Some(load_into(&run, &info, MODULATION, "modulated", network.init(device))?)
+            }
+            _ => None,
+        };
         Ok(Self {
+            modulated,
             image,
             location,
             input: info.input,
@@ -192,7 +206,8 @@ fn missing_stage(run: &RunDir) -> &'static str {
     let pictures = decode.and_then(|stage| stage.notes.get("pictures")).is_none_or(|n| *n != 0);
     match () {
         () if pictures && !done("backbone") => "backbone",
-        () if pictures && config.pretrain.enabled && !done("pretrain") => "pretrain",
+        () if pictures && config.joint.enabled && !done("joint") => "joint",
+        () if pictures && config.pretrain.enabled && !config.joint.enabled && !done("pretrain") => "pretrain",
         () if !done("finetune") => "finetune",
         () => "calibrate",
     }

@@ -5,37 +5,24 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use burn::tensor::Device;
-use csp_models::{
-    bundle::sha256_hex,
-    fusion::Thresholds,
-    labels::ClassId,
-    manifest::{ImageInput, ModelProvenance},
-    nn::{BackboneKind, ImageClassifier, ImageClassifierConfig},
-    picture,
-};
+use csp_models::{fusion::Thresholds, manifest::ModelProvenance};
 
 use super::{
     Chosen, RunDir, TrainConfig, TrainError,
-    calibrate::{Case, Opinion, calibrate, calibrate_prior},
-    config::Head,
-    init,
+    calibrate::{Calibration, Case, Opinion, calibrate, calibrate_prior},
+    image::{Classifier, Pictures},
     location::Location,
     model::{self, LocationShape, ModelInfo},
+    modulation::Modulation,
     roles::{Role, TrainingSet},
     run_dir::{RunInfo, StageInfo},
-    runner::{self, Context},
-    stages::{Backbone, Probe, matrix},
-    weights::{Array, Weights},
+    runner::Context,
+    weights::Weights,
 };
-use crate::{
-    data::Dataset,
-    features::{Augment, PixelCache, image_outputs},
-    progress::Voice,
-};
+use crate::{data::Dataset, progress::Voice};
 
 /// How to train.
 pub struct TrainOptions<'a> {
@@ -118,27 +105,16 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     let job = Job { set: &set, config, seed: options.seed, cache, dataset };
     let pictures = job.pictures(&mut context)?;
     let cells = set.labelled_cells(config.holdout.block_deg);
-    let (image, location, fit) = if pictures.pixels.is_empty() {
-        voice.say("no row has a picture: only the location branch is trained, the place answers alone");
-        let Some(location) = job.location(&mut context, &pictures, &Outputs::default())? else {
-            let problem = "no training row has a picture, and no labelled one a place".into();
-            return Err(TrainError::Data { data: dataset.source.clone(), problem });
-        };
-        let held = job.held_opinions(&location, &context.device)?;
-        let fit = calibrate_prior(&held, &location.unseen, cells);
-        (None, Some(location), fit)
+    let Trained { image, location, modulation, mut fit } = if pictures.pixels.is_empty() {
+        job.places_alone(&mut context, &pictures, cells)?
     } else {
-        let image = job.backbone(&mut context, &pictures)?;
-        let outputs = job.features(&mut context, &pictures, &image)?;
-        let location = job.location(&mut context, &pictures, &outputs)?;
-        let (image, logits) = job.head(&mut context, &pictures, &outputs, image)?;
-        let cases = job.cases(&pictures, &logits, location.as_ref(), &context.device)?;
-        let unseen = location.as_ref().map_or(&[][..], |location| &location.unseen);
-        let fit = calibrate(&cases, unseen, cells);
-        (Some(image), location, fit)
+        job.both_branches(&mut context, &pictures, cells)?
     };
     if !fit.remark.is_empty() {
         voice.say(&format!("{:>18} {}", "calibrate", fit.remark));
+    }
+    if let Some(share) = modulation.as_ref().and_then(|modulation| modulation.holdout_top1) {
+        fit.readings.insert("modulated_top1".into(), share);
     }
     let notes = fit.readings.iter().map(|(k, v)| (k.clone(), serde_json::json!(v))).collect();
     context.run.note("calibrate", StageInfo { notes, ..StageInfo::default() })?;
@@ -154,13 +130,26 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
         place_only: 0,
         fusion: fit.fusion,
         thresholds: Thresholds::default(),
-        provenance: job.provenance(options, rows, image.is_some()),
+        provenance: job.provenance(options, rows, image.is_some(), context.run.weights_sha256()),
         holdout: fit.readings.clone(),
         files: BTreeMap::new(),
     };
-    model::save(context.run, model, image.as_ref(), location.as_ref().map(|location| &location.weights))?;
+    let parts = model::Parts {
+        image: image.as_ref(),
+        location: location.as_ref().map(|location| &location.weights),
+        modulation: modulation.as_ref().map(|modulation| &modulation.weights),
+    };
+    model::save(context.run, model, &parts)?;
     let seconds = run.info().stages.iter().map(|(stage, info)| (stage.clone(), info.seconds)).collect();
     Ok(Summary { rows, holdout: fit.readings, seconds })
+}
+
+/// What the stages came to.
+struct Trained {
+    image: Option<Weights>,
+    location: Option<Location>,
+    modulation: Option<Modulation>,
+    fit: Calibration,
 }
 
 /// What all stages share.
@@ -168,214 +157,51 @@ pub(super) struct Job<'a> {
     pub(super) set: &'a TrainingSet,
     pub(super) config: &'a TrainConfig,
     pub(super) seed: u64,
-    cache: PathBuf,
+    pub(super) cache: PathBuf,
     pub(super) dataset: &'a Dataset,
 }
 
-/// The decoded pictures of the training rows.
-pub(super) struct Pictures {
-    pixels: PixelCache,
-    input: ImageInput,
-    /// Index into the pixel cache of each sample.
-    pub(super) of_sample: Vec<Option<usize>>,
-}
-
-/// Image network outputs for every picture.
-#[derive(Default)]
-pub(super) struct Outputs {
-    pub(super) features: Vec<Vec<f32>>,
-    logits: Vec<Vec<f32>>,
-}
-
 impl Job<'_> {
-    fn interrupted(&self, stage: &'static str) -> TrainError {
+    pub(super) fn interrupted(&self, stage: &'static str) -> TrainError {
         TrainError::Interrupted { stage, step: 0 }
     }
 
-    fn pictures(&self, context: &mut Context<'_>) -> Result<Pictures, TrainError> {
-        let begun = Instant::now();
-        let mut files = Vec::new();
-        let mut of_sample = Vec::with_capacity(self.set.samples.len());
-        for sample in &self.set.samples {
-            of_sample.push(sample.image.as_ref().map(|path| {
-                files.push(path.clone());
-                files.len() - 1
-            }));
-        }
-        let side = match self.config.input.size {
-            Some(side) => side,
-            None => natural_size(&files, self.config.backbone.network()),
-        };
-        // 128/255 is the int8 zero point exactly; 0.25 is about the spread of photographs
-        let input = ImageInput { width: side, height: side, mean: [128.0 / 255.0; 3], std: [0.25; 3] };
-        let pixels = PixelCache::open(&self.cache, &files, &input, context.voice, context.stop)?
-            .ok_or_else(|| self.interrupted("decode"))?;
-        let seconds = begun.elapsed().as_secs_f64();
-        let notes = BTreeMap::from([("pictures".to_string(), files.len().into())]);
-        context.run.note("decode", StageInfo { seconds, notes, ..StageInfo::default() })?;
-        Ok(Pictures { pixels, input, of_sample })
-    }
-
-    /// (picture, class) of the samples of a role.
-    pub(super) fn labelled(&self, pictures: &Pictures, role: Role) -> Vec<(usize, ClassId)> {
-        let samples = self.set.samples.iter().zip(&pictures.of_sample);
-        samples
-            .filter(|(sample, _)| sample.role == role)
-            .filter_map(|(sample, picture)| Some(((*picture)?, sample.class?)))
-            .collect()
-    }
-
-    fn backbone(&self, context: &mut Context<'_>, pictures: &Pictures) -> Result<Weights, TrainError> {
-        let rows = self.labelled(pictures, Role::Labelled);
-        if rows.len() < 2 {
-            let problem = "fewer than two labelled training rows have a picture".to_string();
+    /// A range model: the data has no pictures.
+    fn places_alone(
+        &self,
+        context: &mut Context<'_>,
+        pictures: &Pictures,
+        cells: usize,
+    ) -> Result<Trained, TrainError> {
+        context
+            .voice
+            .say("no row has a picture: only the location branch is trained, the place answers alone");
+        let Some(location) = self.location(context, pictures, None, None)? else {
+            let problem = "no training row has a picture, and no labelled one a place".into();
             return Err(TrainError::Data { data: self.dataset.source.clone(), problem });
-        }
-        let device = context.device.clone().autodiff();
-        let mut network = init::randomise(self.image_network(&device), self.seed, "backbone/init");
-        let config = &self.config.backbone;
-        if let Some(path) = &config.weights {
-            if path.extension().is_none_or(|e| e != "safetensors") {
-                let problem = format!("{}: only a run's model/image.safetensors can be read", path.display());
-                return Err(TrainError::Config { field: "backbone.weights".into(), problem });
-            }
-            let (weights, _) = Weights::read(path)?;
-            network.backbone = weights
-                .apply("image.backbone", network.backbone)
-                .map_err(|reason| TrainError::corrupt(path, reason))?;
-        }
-        if config.epochs == 0.0 {
-            let weights = Weights::of("image", &network);
-            runner::keep(context.run, "backbone", &weights)?;
-            return Ok(weights);
-        }
-        let augment = Augment::new(self.config.input.flip);
-        let device = context.device.clone();
-        let mut stage = Backbone::new(
-            network,
-            rows,
-            &pictures.pixels,
-            pictures.input,
-            augment,
-            config,
-            self.seed,
-            &device,
-        );
-        runner::run(context, &mut stage)
-    }
-
-    fn image_network(&self, device: &Device) -> ImageClassifier {
-        ImageClassifierConfig::new(self.config.backbone.network(), self.set.labels.len()).init(device)
-    }
-
-    /// Features and logits of every picture, kept on disk under the digests of pictures and network.
-    fn features(
-        &self,
-        context: &mut Context<'_>,
-        pictures: &Pictures,
-        image: &Weights,
-    ) -> Result<Outputs, TrainError> {
-        let begun = Instant::now();
-        let bits = image
-            .0
-            .iter()
-            .flat_map(|(name, array)| name.bytes().chain(array.values.iter().flat_map(|v| v.to_le_bytes())));
-        let mut key: Vec<u8> = bits.collect();
-        key.extend(pictures.pixels.digest().bytes());
-        let key: String = sha256_hex(&key).chars().take(16).collect();
-        let path = context.run.cache().join(format!("features-{key}.safetensors"));
-        if let Ok((cached, _)) = Weights::read(&path) {
-            let rows = |name: &str| -> Option<Vec<Vec<f32>>> {
-                let array = cached.0.get(name)?;
-                let width = *array.shape.get(1)?;
-                Some(array.values.chunks_exact(width.max(1)).map(<[f32]>::to_vec).collect())
-            };
-            if let (Some(features), Some(logits)) = (rows("features"), rows("logits"))
-                && logits.len() == pictures.pixels.len()
-            {
-                return Ok(Outputs { features, logits });
-            }
-        }
-        let network = image
-            .apply("image", self.image_network(&context.device))
-            .map_err(|reason| TrainError::corrupt(context.run.finished("backbone"), reason))?;
-        let all: Vec<usize> = (0..pictures.pixels.len()).collect();
-        let outputs = image_outputs(
-            &network,
-            &pictures.pixels,
-            &all,
-            &pictures.input,
-            &context.device,
-            context.voice,
-            context.stop,
-        )?
-        .ok_or_else(|| self.interrupted("features"))?;
-        let array = |rows: &[Vec<f32>]| Array {
-            shape: vec![rows.len(), rows.first().map_or(0, Vec::len)],
-            values: rows.concat(),
         };
-        let mut cached = Weights::default();
-        cached.0.insert("features".into(), array(&outputs.features));
-        cached.0.insert("logits".into(), array(&outputs.logits));
-        cached.write(&path, "{}")?;
-        let seconds = begun.elapsed().as_secs_f64();
-        context.run.note("features", StageInfo { seconds, ..StageInfo::default() })?;
-        Ok(Outputs { features: outputs.features, logits: outputs.logits })
+        let held = self.held_opinions(&location, &context.device)?;
+        let fit = calibrate_prior(&held, &location.unseen, cells);
+        Ok(Trained { image: None, location: Some(location), modulation: None, fit })
     }
 
-    /// The image network with its last layer as configured, and the logits of every picture.
-    fn head(
+    fn both_branches(
         &self,
         context: &mut Context<'_>,
         pictures: &Pictures,
-        outputs: &Outputs,
-        mut image: Weights,
-    ) -> Result<(Weights, Vec<Vec<f32>>), TrainError> {
-        if self.config.image.head == Head::Trained && self.config.backbone.epochs > 0.0 {
-            return Ok((image, outputs.logits.clone()));
-        }
-        let rows = self.labelled(pictures, Role::Labelled);
-        let features: Vec<Vec<f32>> =
-            rows.iter().map(|(picture, _)| outputs.features[*picture].clone()).collect();
-        let device = context.device.clone();
-        let fresh = self.image_network(&device.clone().autodiff()).head;
-        let mut stage = Probe::new(
-            init::randomise(fresh, self.seed, "probe/init"),
-            matrix(&features, &device),
-            rows.iter().map(|(_, class)| i32::from(class.0)),
-            &self.config.image.probe,
-            &device,
-        );
-        let result = runner::run(context, &mut stage)?;
-        let head = result
-            .apply("head", self.image_network(&device).head)
-            .map_err(|reason| TrainError::corrupt(context.run.finished("probe"), reason))?;
-        let logits = Array::of(head.forward(matrix(&outputs.features, &device)));
-        image.0.extend(result.0.into_iter().map(|(name, array)| (format!("image.{name}"), array)));
-        let width = self.set.labels.len();
-        Ok((image, logits.values.chunks_exact(width).map(<[f32]>::to_vec).collect()))
-    }
-
-    fn cases(
-        &self,
-        pictures: &Pictures,
-        logits: &[Vec<f32>],
-        location: Option<&Location>,
-        device: &Device,
-    ) -> Result<Vec<Case>, TrainError> {
-        let mut cases = Vec::new();
-        for (sample, picture) in self.set.samples.iter().zip(&pictures.of_sample) {
-            if let (Role::Holdout, Some(picture), Some(class)) = (sample.role, *picture, sample.class) {
-                let presence = match (location, sample.place) {
-                    (Some(location), Some(place)) => {
-                        self.presence(&location.weights, &[place], device)?.pop()
-                    }
-                    _ => None,
-                };
-                cases.push(Case { logits: logits[picture].clone(), presence, class });
-            }
-        }
-        Ok(cases)
+        cells: usize,
+    ) -> Result<Trained, TrainError> {
+        let mut image = self.backbone(context, pictures)?;
+        let joint = self.joint(context, pictures, &mut image)?;
+        let outputs = self.features(context, pictures, &image)?;
+        let location = self.location(context, pictures, Some(&outputs), joint)?;
+        let held: Vec<usize> = self.labelled(pictures, Role::Holdout).into_iter().map(|(at, _)| at).collect();
+        let Classifier { weights: image, logits } = self.head(context, pictures, &outputs, image, &held)?;
+        let modulation = self.modulation(context, pictures, &outputs, &image, location.as_ref())?;
+        let cases = self.cases(pictures, &logits, location.as_ref(), &context.device)?;
+        let unseen = location.as_ref().map_or(&[][..], |location| &location.unseen);
+        let fit = calibrate(&cases, unseen, cells);
+        Ok(Trained { image: Some(image), location, modulation, fit })
     }
 
     /// What the prior says of the held-out rows.
@@ -387,10 +213,45 @@ impl Job<'_> {
         Ok(presence.into_iter().zip(classes).map(|(presence, class)| Opinion { presence, class }).collect())
     }
 
-    fn provenance(&self, options: &TrainOptions<'_>, rows: [usize; 4], image: bool) -> ModelProvenance {
+    fn cases(
+        &self,
+        pictures: &Pictures,
+        logits: &BTreeMap<usize, Vec<f32>>,
+        location: Option<&Location>,
+        device: &Device,
+    ) -> Result<Vec<Case>, TrainError> {
+        let mut cases = Vec::new();
+        for (sample, picture) in self.set.samples.iter().zip(&pictures.of_sample) {
+            let logits = picture.and_then(|picture| logits.get(&picture));
+            if let (Role::Holdout, Some(logits), Some(class)) = (sample.role, logits, sample.class) {
+                let presence = match (location, sample.place) {
+                    (Some(location), Some(place)) => {
+                        self.presence(&location.weights, &[place], device)?.pop()
+                    }
+                    _ => None,
+                };
+                cases.push(Case { logits: logits.clone(), presence, class });
+            }
+        }
+        Ok(cases)
+    }
+
+    fn provenance(
+        &self,
+        options: &TrainOptions<'_>,
+        rows: [usize; 4],
+        image: bool,
+        weights_sha256: Option<&str>,
+    ) -> ModelProvenance {
         let began = match &self.config.backbone.weights {
             // its name: the folders are the user's own affair
-            Some(path) => format!("from {}", path.file_name().unwrap_or_default().to_string_lossy()),
+            Some(path) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                match weights_sha256 {
+                    Some(digest) => format!("from {name} (SHA-256 {digest})"),
+                    None => format!("from {name}"),
+                }
+            }
             None => "from random weights".into(),
         };
         ModelProvenance {
@@ -406,19 +267,5 @@ impl Job<'_> {
             },
             device: options.device.description.clone(),
         }
-    }
-}
-
-/// The side of the network's input: the pictures' own where none of a sample is above 96 pixels.
-fn natural_size(files: &[PathBuf], kind: BackboneKind) -> u32 {
-    let largest = files
-        .iter()
-        .step_by((files.len() / 256).max(1))
-        .filter_map(|path| picture::dimensions(path))
-        .map(|(width, height)| width.max(height))
-        .max();
-    match largest {
-        Some(side) if side <= 96 => side.next_multiple_of(8).max(32).max(kind.min_side()),
-        _ => kind.side(),
     }
 }

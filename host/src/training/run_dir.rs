@@ -232,6 +232,11 @@ impl RunDir {
         &self.info
     }
 
+    /// SHA-256 of the file the backbone began with, if it began with one.
+    pub(crate) fn weights_sha256(&self) -> Option<&str> {
+        self.info.stages.get("weights")?.notes.get("sha256")?.as_str()
+    }
+
     /// Where the training data was.
     pub fn data(&self) -> &Path {
         &self.info.data

@@ -63,8 +63,9 @@ const OPS: &[Op] = &[
     Op { name: "LayerNormalization", inputs: 2..=3, attributes: &[("axis", INT), ("epsilon", FLOAT), ("stash_type", INT)], rule: layer_norm },
     Op { name: "ReduceMean", inputs: 1..=2, attributes: &[("axes", INTS), ("keepdims", INT)], rule: reduce_mean },
     Op { name: "GlobalAveragePool", inputs: 1..=1, attributes: &[], rule: global_pool },
-    Op { name: "MaxPool", inputs: 1..=1, attributes: POOL, rule: pool },
-    Op { name: "AveragePool", inputs: 1..=1, attributes: POOL, rule: pool },
+    Op { name: "MaxPool", inputs: 1..=1, attributes: POOL, rule: max_pool },
+    Op { name: "AveragePool", inputs: 1..=1, attributes: POOL, rule: average_pool },
+    Op { name: "Concat", inputs: 1..=16, attributes: &[("axis", INT)], rule: concat },
     Op { name: "Flatten", inputs: 1..=1, attributes: &[("axis", INT)], rule: flatten },
     Op { name: "Reshape", inputs: 2..=2, attributes: &[("allowzero", INT)], rule: reshape },
     Op { name: "Transpose", inputs: 1..=1, attributes: &[("perm", INTS)], rule: transpose },
@@ -498,15 +499,45 @@ fn global_pool(node: &Node<'_, '_>) -> Checked<(Dtype, Shape)> {
     Ok((Dtype::F32, vec![1, channels, 1, 1]))
 }
 
+fn average_pool(node: &Node<'_, '_>) -> Checked<(Dtype, Shape)> {
+    node.typed(0, Dtype::F32)?;
+    pool(node)
+}
+
+/// The largest of integers is one of them: no scale is needed.
+fn max_pool(node: &Node<'_, '_>) -> Checked<(Dtype, Shape)> {
+    match node.input(0)?.dtype {
+        Dtype::F32 | Dtype::I8 | Dtype::U8 => pool(node),
+        other => Err(format!("a pool of {other:?} is not supported")),
+    }
+}
+
+fn concat(node: &Node<'_, '_>) -> Checked<(Dtype, Shape)> {
+    let first = node.input(0)?;
+    let mut shape = first.shape.clone();
+    let axis = axis(node.attributes.get("axis").ok_or("attribute `axis` is missing")?.i, shape.len())?;
+    for index in 1..node.inputs.len() {
+        let next = node.typed(index, first.dtype)?;
+        let fits = next.shape.len() == shape.len()
+            && (0..shape.len()).all(|i| i == axis || next.shape[i] == shape[i]);
+        if !fits {
+            return Err(format!("input {index} is {:?}, beside {:?}", next.shape, first.shape));
+        }
+        shape[axis] = shape[axis].checked_add(next.shape[axis]).ok_or("the sum of its sizes overflows")?;
+    }
+    Ok((first.dtype, shape))
+}
+
 fn pool(node: &Node<'_, '_>) -> Checked<(Dtype, Shape)> {
-    let input = picture(node.typed(0, Dtype::F32)?)?;
+    let value = node.input(0)?;
+    let input = picture(value)?;
     if node.flag("ceil_mode", false)? {
         return Err("ceil_mode is not supported".to_string());
     }
     node.flag("count_include_pad", false)?;
     let kernel = node.ints("kernel_shape", 2, 1..=64, 0)?;
     let window = window(node, &input, [kernel[0], kernel[1]])?;
-    Ok((Dtype::F32, vec![1, input[1], window.out[0], window.out[1]]))
+    Ok((value.dtype, vec![1, input[1], window.out[0], window.out[1]]))
 }
 
 fn flatten(node: &Node<'_, '_>) -> Checked<(Dtype, Shape)> {

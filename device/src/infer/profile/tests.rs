@@ -132,6 +132,31 @@ fn the_graph_is_ordered_and_ends() {
 }
 
 #[test]
+fn joined_values_agree() {
+    let join = |inputs: [&'static str; 2], axis: Option<i64>| {
+        move |model: &mut ModelProto| {
+            let node = node(model, "relu1");
+            node.op_type = "Concat".into();
+            node.input = inputs.map(String::from).to_vec();
+            node.attribute = (axis.into_iter())
+                .map(|i| AttributeProto {
+                    name: "axis".into(),
+                    r#type: AttributeType::Int as i32,
+                    i,
+                    ..Default::default()
+                })
+                .collect();
+        }
+    };
+    let f32 = "image.f32.onnx";
+    refuse(f32, "relu1", "axis", join(["conv1", "conv1"], None));
+    refuse(f32, "relu1", "axis 4 of 4", join(["conv1", "conv1"], Some(4)));
+    refuse(f32, "relu1", "beside", join(["conv1", "w1"], Some(1)));
+    // twice the channels is fine here, and too many for what comes next
+    refuse(f32, "", "", join(["conv1", "conv1"], Some(1)));
+}
+
+#[test]
 fn no_node_grows_without_bound() {
     // [1, 16384, 1] + [1, 1, 16384] would be a gigabyte
     let f32 = "image.f32.onnx";

@@ -6,14 +6,17 @@ use csp_models::{
     fusion::{Fusion, Thresholds},
     labels::{ClassId, Label, Labels},
     manifest::{ModelProvenance, NumberFormat, file},
-    nn::{BackboneKind, HeadConfig, LocationClassifierConfig},
+    nn::{BackboneKind, HeadConfig, LocationClassifierConfig, ModulatedHeadConfig},
     place::LatLon,
 };
 
 use crate::{features::location_logits, training::TrainedModel};
 
 use super::{
-    super::{ExportError, Options, export, onnx},
+    super::{
+        ExportError, Options, export, onnx,
+        quantize::{Head, Method, Settings},
+    },
     aged, classifier, input,
     lowering::heads,
     pictures,
@@ -36,6 +39,7 @@ fn with_location(
     TrainedModel {
         image: Some(classifier(backbone, CLASSES.len())),
         location: Some(aged(LocationClassifierConfig::new(network, CLASSES.len()).init(&Device::flex()))),
+        modulated: None,
         input: input(side),
         encoder: Some(encoder),
         labels: Labels(CLASSES.map(Label::new).into()),
@@ -169,6 +173,11 @@ fn parts_that_do_not_belong_together_are_refused() {
         export(&model, &[], &[], &options).unwrap_err()
     };
     assert!(matches!(refuse(|m| m.encoder = None), ExportError::Model { field: "location", .. }));
+    let modulated = refuse(|m| {
+        let config = ModulatedHeadConfig::new(8, 16, CLASSES.len());
+        m.modulated = Some(config.init(&Device::flex()));
+    });
+    assert!(modulated.to_string().contains("image.modulation"), "{modulated}");
     assert!(matches!(
         refuse(|m| {
             m.labels.0.pop();
@@ -179,4 +188,25 @@ fn parts_that_do_not_belong_together_are_refused() {
         refuse(|m| m.input.std[1] = 0.0),
         ExportError::Tensor { .. } | ExportError::Manifest(_)
     ));
+}
+
+/// The engine of the field takes every backbone, ResNets in integers too.
+#[test]
+fn large_backbones_run_on_the_engine() {
+    let cases = [
+        (BackboneKind::ResNet18, 32, NumberFormat::Int8),
+        (BackboneKind::InceptionV3, 75, NumberFormat::F32),
+    ];
+    for (backbone, side, format) in cases {
+        let model = model(backbone, side);
+        let settings = Settings { method: Some(Method::MinMax), head: Some(Head::Integer) };
+        let options = Options { format, settings, max_loss: 1.0, ..Options::default() };
+        let images = pictures(if format == NumberFormat::Int8 { 16 } else { 1 }, side);
+        let (bundle, report) =
+            export(&model, &images, &[], &options).unwrap_or_else(|e| panic!("{backbone}: {e}"));
+        assert!(bundle.manifest.files.contains_key(file::IMAGE), "{backbone}");
+        if let Some(attempt) = report.tried.first() {
+            assert!(attempt.snr_db > 8.0, "{backbone}: {} dB", attempt.snr_db);
+        }
+    }
 }

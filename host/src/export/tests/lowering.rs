@@ -84,6 +84,23 @@ pub(super) fn heads() -> Vec<HeadConfig> {
 }
 
 #[test]
+fn large_image_networks_answer_as_burn_does() {
+    let residual = ["Add", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "MaxPool", "Relu"];
+    let inception =
+        ["AveragePool", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "MaxPool", "Relu"];
+    let cases: [(_, _, &[&str]); 2] =
+        [(BackboneKind::ResNet50, 32, &residual), (BackboneKind::InceptionV3, 75, &inception)];
+    for (backbone, side, expected) in cases {
+        let network = classifier(backbone, 10);
+        let shape = [1, 3, side, side];
+        let graph = lower("image", &network, ("image", shape), "logits", |m, x| m.forward(x)).unwrap();
+        let off = difference(&network, shape, &graph, |m, x| m.forward(x));
+        assert!(off < 1e-4, "{backbone}: {off}");
+        assert_eq!(operators(&graph), expected.iter().copied().collect(), "{backbone}");
+    }
+}
+
+#[test]
 fn location_networks_answer_as_burn_does() {
     for config in heads() {
         for hidden_layers in [1, 3] {

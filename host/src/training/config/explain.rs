@@ -8,19 +8,23 @@ use toml::{Table, Value};
 use super::TrainConfig;
 
 /// The files that declare settings.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 16] = [
     include_str!("mod.rs"),
+    include_str!("augment.rs"),
     include_str!("backbone.rs"),
     include_str!("checkpoint.rs"),
     include_str!("finetune.rs"),
     include_str!("image.rs"),
     include_str!("input.rs"),
+    include_str!("joint.rs"),
     include_str!("location.rs"),
+    include_str!("modulation.rs"),
     include_str!("pretrain.rs"),
     include_str!("../losses/mc.rs"),
     include_str!("../losses/nce.rs"),
     include_str!("../losses/presence.rs"),
     include_str!("../sampler.rs"),
+    include_str!("../../../../models/src/nn/head/mod.rs"),
 ];
 
 /// A field of a struct, or a variant of an enum.

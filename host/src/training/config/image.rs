@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, not_negative, positive};
+use super::{Check, ModulationConfig, not_negative, positive};
 
 /// Section `[image]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ pub struct ImageHeadConfig {
     pub head: Head,
     /// Settings of `head = "probe"`.
     pub probe: ProbeConfig,
+    /// A second head that the place has a say in.
+    pub modulation: ModulationConfig,
 }
 
 /// The last layer of the image classifier.
@@ -45,10 +47,12 @@ impl Default for ProbeConfig {
 
 impl ImageHeadConfig {
     pub(super) fn checks(&self) -> Vec<Check> {
-        vec![
+        let mut checks = self.modulation.checks();
+        checks.extend([
             ("image.probe.steps", self.probe.steps >= 1, "1 or more"),
             ("image.probe.weight_decay", not_negative(self.probe.weight_decay), "0 or more"),
             ("image.probe.lr", positive(self.probe.lr), "above 0"),
-        ]
+        ]);
+        checks
     }
 }

@@ -8,11 +8,26 @@ use super::{Check, positive, share};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct InputConfig {
-    /// Pixels a side; unset: the pictures' own size where none is above 96, else 128 for a small CNN
-    /// and 224 for MobileNetV2.
+    /// Pixels a side; unset: the pictures' own size where none is above 96, else 128 for a small CNN,
+    /// 299 for Inception v3 and 224 for the others.
     pub size: Option<u32>,
     /// Which mirror images are the same thing.
     pub flip: Flip,
+    /// What the levels of the channels are brought to.
+    pub normalise: Normalise,
+}
+
+/// Mean and deviation that each channel, of levels 0 to 1, is normalised by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalise {
+    /// What the weights the backbone begins with were trained on; `plain` for random ones.
+    #[default]
+    Auto,
+    /// 128/255 and 0.25: the int8 zero point exactly, and about the spread of photographs.
+    Plain,
+    /// What published weights of the backbone expect: ImageNet's, or 0.5 and 0.5 for Inception v3.
+    Published,
 }
 
 /// Mirror images that augmentation may show.

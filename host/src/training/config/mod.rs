@@ -1,13 +1,16 @@
 //! Everything that can be set about a run, with its default. Read from TOML, stored in `run.json`;
 //! an unknown key is an error. A file a section.
 
+mod augment;
 mod backbone;
 mod checkpoint;
 mod explain;
 mod finetune;
 mod image;
 mod input;
+mod joint;
 mod location;
+mod modulation;
 mod pretrain;
 
 use std::{fs, path::Path};
@@ -15,12 +18,15 @@ use std::{fs, path::Path};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    backbone::{Architecture, BackboneConfig},
+    augment::{AugmentConfig, Views},
+    backbone::{Architecture, BackboneConfig, OptimizerName},
     checkpoint::CheckpointConfig,
     finetune::FinetuneConfig,
     image::{Head, ImageHeadConfig, ProbeConfig},
-    input::{Flip, HoldoutConfig, InputConfig},
+    input::{Flip, HoldoutConfig, InputConfig, Normalise},
+    joint::JointConfig,
     location::LocationConfig,
+    modulation::ModulationConfig,
     pretrain::{Objective, PretrainConfig},
 };
 use super::TrainError;
@@ -44,6 +50,8 @@ pub struct TrainConfig {
     pub location: LocationConfig,
     /// Contrastive pre-training of the location network.
     pub pretrain: PretrainConfig,
+    /// Contrastive pre-training with the backbone open, instead of `pretrain`.
+    pub joint: JointConfig,
     /// Supervised training of the location network.
     pub finetune: FinetuneConfig,
     /// The image classifier's last layer.
@@ -58,11 +66,20 @@ impl TrainConfig {
     /// # Errors
     /// Unreadable, not TOML, an unknown key, or a value that [`validate`](Self::validate) refuses.
     pub fn read(path: &Path) -> Result<Self, TrainError> {
+        Self::read_with(path, |_| ())
+    }
+
+    /// [`read`](Self::read), with what the command line `changes` about the file before it is checked.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub fn read_with(path: &Path, changes: impl FnOnce(&mut Self)) -> Result<Self, TrainError> {
         let text = fs::read_to_string(path).map_err(TrainError::io(path))?;
-        let config: Self = toml::from_str(&text).map_err(|error| TrainError::Config {
+        let mut config: Self = toml::from_str(&text).map_err(|error| TrainError::Config {
             field: path.display().to_string(),
             problem: error.to_string(),
         })?;
+        changes(&mut config);
         config.validate().map_err(|error| match error {
             TrainError::Config { field, problem } => {
                 TrainError::Config { field: format!("{}: {field}", path.display()), problem }
@@ -77,7 +94,8 @@ impl TrainConfig {
     /// # Errors
     /// Names the first setting out of range.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let Self { split, input, holdout, backbone, location, pretrain, finetune, image, checkpoint } = self;
+        let Self { split, input, holdout, backbone, location, pretrain, joint, finetune, image, checkpoint } =
+            self;
         let fail = |field: &str, problem: String| Err(TrainError::Config { field: field.into(), problem });
         let sections = [
             vec![("split.val", split.val > 0.0 && split.val < 1.0, "above 0 and below 1")],
@@ -86,6 +104,7 @@ impl TrainConfig {
             backbone.checks(),
             location.checks(),
             pretrain.checks(),
+            joint.checks(),
             finetune.checks(),
             image.checks(),
             checkpoint.checks(),
@@ -97,6 +116,11 @@ impl TrainConfig {
             let problem =
                 "it must be false: pretrain.objective = \"mse\" does not bring pictures into the embedding";
             return fail("finetune.prototypes", problem.into());
+        }
+        if joint.enabled && pretrain.objective == Objective::Mse {
+            let problem = "it must be mc or nce where joint.enabled = true: a backbone that is regressed on can \
+                           make its features vanish";
+            return fail("pretrain.objective", problem.into());
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Weights that others have trained: state dicts of torchvision and timm, by their own names.
 
+mod begin;
 mod state_dict;
 #[cfg(test)]
 mod tests;
@@ -8,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
-    tensor::{Device, Tensor},
+    tensor::{Device, Tensor, TensorData},
 };
 use csp_models::nn::{BackboneKind, ImageClassifier, ImageClassifierConfig, Naming, PublishedName};
 
 use super::weights::{Array, Weights};
+pub(crate) use begin::{Weighing, begin, look};
 pub use state_dict::StateDict;
 
 /// Names listed before "and … more".
@@ -76,6 +78,28 @@ pub fn import(kind: BackboneKind, state: &StateDict) -> Result<Imported, String>
         Some((imported, misfit)) if misfit.count() == 0 => Ok(imported),
         Some((_, misfit)) => Err(explain(kind, state, &misfit)),
     }
+}
+
+/// Pooled feature and logits of one picture `[3, side, side]`, already normalised, by a whole published
+/// network on the CPU: for referees.
+///
+/// # Errors
+/// See [`import`]; a state dict without a classifier.
+pub fn answer(
+    kind: BackboneKind,
+    state: &StateDict,
+    picture: &[f32],
+    side: usize,
+) -> Result<(Vec<f32>, Vec<f32>), String> {
+    let imported = import(kind, state)?;
+    let classes = imported.classes.ok_or("it has no classifier")?;
+    let device = Device::flex();
+    let network = ImageClassifierConfig::new(kind, classes).init(&device);
+    let network = imported.weights.apply("image", network)?;
+    let image = Tensor::<4>::from_data(TensorData::new(picture.to_vec(), [1, 3, side, side]), &device);
+    let features = network.backbone.forward(image);
+    let logits = network.head.forward(features.clone());
+    Ok((Array::of(features).values, Array::of(logits).values))
 }
 
 fn attempt(kind: BackboneKind, naming: Naming, state: &StateDict) -> Option<(Imported, Misfit)> {

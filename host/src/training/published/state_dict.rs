@@ -6,7 +6,11 @@ use burn::tensor::{DType, TensorData};
 use csp_models::bundle::sha256_hex;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::training::{TrainError, weights::Array};
+use crate::training::{
+    TrainError,
+    torch_file::{TorchFileError, read_torch_file},
+    weights::Array,
+};
 
 /// Named tensors, floats as f32; integers (counters of steps) are left out.
 #[derive(Clone, Debug, Default)]
@@ -18,19 +22,33 @@ pub struct StateDict {
 }
 
 impl StateDict {
-    /// Reads a safetensors file.
+    /// Reads a safetensors file, or a checkpoint of `torch.save` (`.pth`, `.pt`).
     ///
     /// # Errors
     /// Missing, unreadable, damaged, or of another format.
     pub fn read(path: &Path) -> Result<Self, TrainError> {
         let bytes = fs::read(path).map_err(TrainError::io(path))?;
-        let tensors = safetensors(&bytes);
-        let tensors = tensors.map_err(|reason| TrainError::corrupt(path, reason))?;
+        // by content, not by name: a safetensors file is a length and then JSON
+        let tensors = match bytes.get(8) {
+            Some(b'{') => safetensors(&bytes).map_err(|reason| TrainError::corrupt(path, reason))?,
+            _ => torch(path)?,
+        };
         if tensors.is_empty() {
             return Err(TrainError::corrupt(path, "it holds no tensor of floats"));
         }
         Ok(Self { tensors: bare(tensors), sha256: sha256_hex(&bytes) })
     }
+}
+
+fn torch(path: &Path) -> Result<BTreeMap<String, Array>, TrainError> {
+    let refuse = |error: TorchFileError| {
+        let text = error.to_string();
+        // the path is said once
+        let reason = text.strip_prefix(&format!("{}: ", path.display())).unwrap_or(&text);
+        TrainError::corrupt(path, format!("neither safetensors nor a torch checkpoint to load: {reason}"))
+    };
+    let tensors = read_torch_file(path).map_err(refuse)?;
+    Ok(tensors.into_iter().map(|(name, t)| (name, Array { shape: t.shape, values: t.data })).collect())
 }
 
 fn safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Array>, String> {

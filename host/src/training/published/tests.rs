@@ -2,7 +2,8 @@
 //! by a formula of tensor name and index, the same here and there: a tensor under a wrong name, of a
 //! wrong shape or in a wrong place gives other numbers.
 
-use burn::tensor::TensorData;
+use std::path::Path;
+
 use csp_models::nn::{Backbone, InceptionV3Config};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -174,6 +175,8 @@ fn files_of_every_float_format_are_read() {
     for (name, array) in &state.tensors {
         assert_eq!(array.values, [1.5, -2.0], "{name}");
     }
+    let torch = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/torch/bare.pth");
+    assert!(!StateDict::read(&torch).unwrap().tensors.is_empty());
     std::fs::write(&path, b"not tensors").unwrap();
     assert!(StateDict::read(&path).unwrap_err().to_string().contains("w.safetensors"));
 }

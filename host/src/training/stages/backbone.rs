@@ -2,19 +2,17 @@
 
 use burn::{
     optim::GradientsParams,
-    tensor::{Device, Int, Tensor, TensorData, activation::log_softmax},
+    tensor::{Device, Int, Tensor, activation::log_softmax},
 };
 use csp_models::{labels::ClassId, manifest::ImageInput, nn::ImageClassifier};
-use rayon::prelude::*;
 
-use super::{indices, steps_for, warmup};
+use super::{PictureViews, indices, steps_for, warmup};
 use crate::{
     features::{Augment, PixelCache},
     training::{
         TrainError,
-        config::BackboneConfig,
+        config::{BackboneConfig, OptimizerName},
         optim::{AdamW, AdamWConfig, cosine},
-        rng,
         runner::{Done, Stage},
         sampler::Batches,
         weights::Weights,
@@ -28,12 +26,9 @@ pub(crate) struct Backbone<'a> {
     batches: Batches,
     steps: u64,
     config: BackboneConfig,
-    seed: u64,
-    pixels: &'a PixelCache,
+    views: PictureViews<'a>,
     /// (index into the pixel cache, class)
     rows: Vec<(usize, ClassId)>,
-    input: ImageInput,
-    augment: Augment,
     device: Device,
 }
 
@@ -54,19 +49,17 @@ impl<'a> Backbone<'a> {
         let batch = batches.size() as u64;
         let (min, max) = (config.min_samples.div_ceil(batch), config.max_samples.div_ceil(batch));
         let steps = steps_for(config.epochs, batches.steps_per_epoch(), min, max);
-        let optimizer =
-            AdamW::new(AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() });
+        let momentum = (config.optimizer == OptimizerName::Sgd).then_some(config.momentum);
+        let optimizer = AdamWConfig { weight_decay: config.weight_decay, momentum, ..AdamWConfig::default() };
+        let optimizer = AdamW::new(optimizer);
         Self {
             network,
             optimizer,
             batches,
             steps,
             config: config.clone(),
-            seed,
-            pixels,
+            views: PictureViews { pixels, input, augment, seed, purpose: "backbone/augment" },
             rows,
-            input,
-            augment,
             device: device.clone().autodiff(),
         }
     }
@@ -75,20 +68,8 @@ impl<'a> Backbone<'a> {
     fn batch(&mut self, step: u64) -> Result<(Tensor<4>, Tensor<1, Int>), TrainError> {
         let rows: Vec<(usize, ClassId)> =
             self.batches.at(step).iter().map(|&i| self.rows[i as usize]).collect();
-        let (width, height) = (self.input.width as usize, self.input.height as usize);
-        let mut planes = vec![0f32; rows.len() * 3 * width * height];
-        planes.par_chunks_exact_mut(3 * width * height).zip(&rows).enumerate().try_for_each_init(
-            Vec::new,
-            |pixels, (i, (out, &(picture, _)))| {
-                let index = step * self.config.batch as u64 + i as u64;
-                let mut rng = rng::stream(self.seed, "backbone/augment", index);
-                self.pixels.read(picture, pixels)?;
-                self.augment.view(pixels, &self.input, &mut rng, out);
-                Ok::<(), TrainError>(())
-            },
-        )?;
-        let shape = [rows.len(), 3, height, width];
-        let images = Tensor::from_data(TensorData::new(planes, shape), &self.device);
+        let pictures: Vec<usize> = rows.iter().map(|(picture, _)| *picture).collect();
+        let images = self.views.batch(&pictures, step * self.config.batch as u64, &self.device)?;
         Ok((images, indices(rows.iter().map(|(_, class)| i32::from(class.0)), &self.device)))
     }
 }

@@ -7,7 +7,7 @@ use burn::{
     module::{Module, Param},
     nn::LinearConfig,
     optim::GradientsParams,
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{Device, Int, Tensor},
 };
 use csp_models::{
     fusion::sigmoid,
@@ -266,10 +266,4 @@ impl Stage for Finetune {
     fn result(&mut self) -> Weights {
         Weights::of("location", &self.trained.location)
     }
-}
-
-/// Rows `[N, width]` as a tensor.
-pub(crate) fn matrix(rows: &[Vec<f32>], device: &Device) -> Tensor<2> {
-    let width = rows.first().map_or(0, Vec::len);
-    Tensor::from_data(TensorData::new(rows.concat(), [rows.len(), width]), device)
 }

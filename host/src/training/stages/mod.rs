@@ -3,13 +3,19 @@
 mod backbone;
 mod dropout;
 mod finetune;
+mod joint;
+mod modulate;
+mod picture_views;
 mod places;
 mod pretrain;
 mod probe;
 mod queue;
 
 pub(crate) use backbone::Backbone;
-pub(crate) use finetune::{Finetune, Sightings, Start, matrix};
+pub(crate) use finetune::{Finetune, Sightings, Start};
+pub(crate) use joint::Joint;
+pub(crate) use modulate::{Modulate, place_rows};
+pub(crate) use picture_views::PictureViews;
 pub use places::PlaceFit;
 pub(crate) use pretrain::{Pretrain, project};
 pub(crate) use probe::Probe;

@@ -7,7 +7,7 @@ use burn::{
     module::{Module, ModuleVisitor, Param},
     nn::{Linear, LinearConfig},
     optim::GradientsParams,
-    tensor::{Device, Int, Tensor},
+    tensor::{Device, Gradients, Int, Tensor},
 };
 use csp_models::{labels::ClassId, nn::LocationHead, place::LatLon};
 
@@ -54,8 +54,8 @@ pub(crate) struct Pretrain {
     seed: u64,
     /// `[rows, position features]`, on the device like the next two.
     positions: Tensor<2>,
-    /// `[rows, image features]`
-    images: Tensor<2>,
+    /// `[rows, image features]`, where they are known beforehand.
+    images: Option<Tensor<2>>,
     /// `[rows]`, -1 where it is not known; only to mask rows of one class.
     classes: Option<Tensor<1, Int>>,
     queue: Queue,
@@ -88,8 +88,21 @@ impl Pretrain {
         seed: u64,
         device: &Device,
     ) -> Self {
+        let open = Self::open(places, images.dims()[1], classes, location, config, seed, device);
+        Self { images: Some(Tensor::from_inner(images)), ..open }
+    }
+
+    /// For pictures whose `features` numbers each step brings along, see [`loss`](Self::loss).
+    pub fn open(
+        places: &[LatLon],
+        features: usize,
+        classes: &[Option<ClassId>],
+        location: &LocationConfig,
+        config: &PretrainConfig,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
         let device = device.clone().autodiff();
-        let [_, features] = images.dims();
         let (from, to) = match config.objective {
             Objective::Mse => (location.embedding, features),
             _ => (features, location.embedding),
@@ -115,7 +128,7 @@ impl Pretrain {
             location: location.clone(),
             seed,
             positions: position_features(&location.encoder, places, &device),
-            images: Tensor::from_inner(images),
+            images: None,
             classes: config.mask_same_class.then(|| indices(ids(), &device)),
             queue: Queue::new(config.queue),
             devices: vec![device.clone().inner()],
@@ -124,7 +137,29 @@ impl Pretrain {
         }
     }
 
-    fn batch(&mut self, step: u64) -> Batch {
+    /// The rows of a step.
+    pub fn rows(&mut self, step: u64) -> &[u32] {
+        self.batches.at(step)
+    }
+
+    /// The loss `[1]` of a step on the image features `[batch, features]` of its rows.
+    pub fn loss(&mut self, step: u64, features: Tensor<2>) -> Tensor<1> {
+        let batch = self.batch(step, features);
+        if self.config.objective == Objective::Mse {
+            let images = batch.images.clone();
+            return mse(self.pair.projection.forward(self.embed(batch.positions, step)), images);
+        }
+        let views = self.views(batch, step);
+        self.loss_of(views, step)
+    }
+
+    /// Takes the step of encoder and projection; returns the rate.
+    pub fn descend(&mut self, step: u64, gradients: Gradients) -> f64 {
+        let gradients = GradientsParams::from_grads(gradients, &self.pair);
+        self.update(step, gradients)
+    }
+
+    fn batch(&mut self, step: u64, images: Tensor<2>) -> Batch {
         let [_, _, second] = self.config.weights();
         let rows = indices(self.batches.at(step).iter().map(|&i| i as i32), &self.device);
         let positions = self.positions.clone().select(0, rows.clone());
@@ -137,7 +172,7 @@ impl Pretrain {
             parts.push(position_features(&self.location.encoder, &random, &self.device));
         }
         Batch {
-            images: self.images.clone().select(0, rows.clone()),
+            images,
             rows,
             positions: Tensor::cat(parts, 0),
             with_second: second != 0.0,
@@ -160,19 +195,16 @@ impl Pretrain {
     }
 
     /// Loss `[1]` of a step and its gradients.
-    fn gradients(&mut self, step: u64) -> (Tensor<1>, GradientsParams) {
+    fn gradients(&mut self, step: u64) -> Result<(Tensor<1>, GradientsParams), TrainError> {
         if !self.replicas.is_empty() && self.config.objective != Objective::Mse {
-            return self.spread_gradients(step);
+            return Ok(self.spread_gradients(step));
         }
-        let batch = self.batch(step);
-        let loss = if self.config.objective == Objective::Mse {
-            let images = batch.images.clone();
-            mse(self.pair.projection.forward(self.embed(batch.positions, step)), images)
-        } else {
-            self.contrast(batch, step)
-        };
+        let rows = indices(self.batches.at(step).iter().map(|&i| i as i32), &self.device);
+        let images = self.images.clone().map(|images| images.select(0, rows));
+        let images = images.ok_or_else(|| TrainError::corrupt("pretrain", "it has no features"))?;
+        let loss = self.loss(step, images);
         let gradients = GradientsParams::from_grads(loss.backward(), &self.pair);
-        (loss, gradients)
+        Ok((loss, gradients))
     }
 
     fn update(&mut self, step: u64, gradients: GradientsParams) -> f64 {
@@ -183,21 +215,19 @@ impl Pretrain {
     }
 
     /// Takes a step and reads back its loss and the length of its gradient.
-    pub fn traced_step(&mut self, step: u64) -> (f64, f64) {
-        let (loss, gradients) = self.gradients(step);
+    ///
+    /// # Errors
+    /// It has no features of its own.
+    pub fn traced_step(&mut self, step: u64) -> Result<(f64, f64), TrainError> {
+        let (loss, gradients) = self.gradients(step)?;
         let mut squares = Squares { gradients: &gradients, sum: 0.0 };
         self.pair.visit(&mut squares);
         let norm = squares.sum.sqrt();
         self.update(step, gradients);
-        (f64::from(loss.into_scalar::<f32>()), norm)
+        Ok((f64::from(loss.into_scalar::<f32>()), norm))
     }
 
     /// The contrastive loss `[1]`; the queue takes what the step saw.
-    fn contrast(&mut self, batch: Batch, step: u64) -> Tensor<1> {
-        let views = self.views(batch, step);
-        self.loss_of(views, step)
-    }
-
     fn loss_of(&mut self, views: Views, step: u64) -> Tensor<1> {
         let now = unit_rows(views.location.clone().inner());
         let tau = match &self.pair.log_scales {
@@ -295,7 +325,7 @@ impl Stage for Pretrain {
         self.batches.steps_per_epoch()
     }
     fn step(&mut self, step: u64) -> Result<Done, TrainError> {
-        let (loss, gradients) = self.gradients(step);
+        let (loss, gradients) = self.gradients(step)?;
         let lr = self.update(step, gradients);
         Ok(Done { loss, lr, samples: self.batches.size() })
     }

@@ -44,12 +44,13 @@ impl Pretrain {
     /// Divides the rows of a step between the devices and their parts.
     pub(super) fn divide(&mut self) {
         let parts = self.config.parts;
+        let Some(images) = &self.images else { return };
         let replica = |device: &Device| {
             let there = |rows: &Tensor<2>| Tensor::from_inner(rows.clone().inner().to_device(device));
             Replica {
                 device: device.clone().autodiff(),
                 positions: there(&self.positions),
-                images: there(&self.images),
+                images: there(images),
             }
         };
         let all = self.devices.iter().flat_map(|device| std::iter::repeat_n(device, parts));
@@ -181,7 +182,7 @@ mod tests {
         let location = LocationConfig { hidden: 16, embedding: 8, dropout: 0.0, ..LocationConfig::default() };
         let mut stage = Pretrain::new(&places, images, &[], &location, config, 5, &device)
             .spread_over(&vec![device; devices]);
-        (0..6).map(|step| stage.traced_step(step)).collect()
+        (0..6).map(|step| stage.traced_step(step).unwrap()).collect()
     }
 
     #[test]

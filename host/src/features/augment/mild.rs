@@ -1,5 +1,4 @@
-//! Random views of a picture: mirror images, small shifts, mild changes of light. The photograph's
-//! meaning and its scale stay.
+//! Mirror images, small shifts, mild changes of light: the photograph's meaning and its scale stay.
 
 use csp_models::manifest::ImageInput;
 use rand::RngExt;
@@ -9,7 +8,7 @@ use crate::training::config::Flip;
 
 /// What may be done to a picture.
 #[derive(Clone, Copy, Debug)]
-pub struct Augment {
+pub struct Mild {
     /// Mirror images.
     pub flip: Flip,
     /// Largest shift as a share of the side; the edge is repeated.
@@ -18,7 +17,7 @@ pub struct Augment {
     pub light: f32,
 }
 
-impl Augment {
+impl Mild {
     /// What training from scratch uses: a sixteenth of the side, 20 % of light.
     pub fn new(flip: Flip) -> Self {
         Self { flip, shift: 1.0 / 16.0, light: 0.2 }
@@ -27,11 +26,7 @@ impl Augment {
     /// A random view of `pixels` `[height, width, 3]` as network input `[3, height, width]`, over `out`.
     pub fn view(&self, pixels: &[u8], input: &ImageInput, rng: &mut ChaCha8Rng, out: &mut [f32]) {
         let (width, height) = (input.width as usize, input.height as usize);
-        let (flip_x, flip_y, turn) = match self.flip {
-            Flip::None => (false, false, false),
-            Flip::Horizontal => (rng.random(), false, false),
-            Flip::Both => (rng.random(), rng.random(), rng.random::<bool>() && width == height),
-        };
+        let [flip_x, flip_y, turn] = super::mirror(self.flip, width == height, rng);
         let mut offset = |side: usize| {
             let most = (side as f32 * self.shift).round() as i32;
             rng.random_range(-most..=most) as isize
@@ -75,7 +70,7 @@ mod tests {
 
     #[test]
     fn nothing_allowed_is_the_plain_input() {
-        let none = Augment { flip: Flip::None, shift: 0.0, light: 0.0 };
+        let none = Mild { flip: Flip::None, shift: 0.0, light: 0.0 };
         let mut out = vec![0.0; 8 * 8 * 3];
         none.view(&pixels(), &INPUT, &mut rng::stream(1, "t", 0), &mut out);
         for (got, want) in out.iter().zip(picture::to_f32(&pixels(), &INPUT)) {
@@ -86,7 +81,7 @@ mod tests {
     #[test]
     fn mirror_images_are_those_of_the_square() {
         let views = |flip| {
-            let augment = Augment { flip, shift: 0.0, light: 0.0 };
+            let augment = Mild { flip, shift: 0.0, light: 0.0 };
             let mut seen: Vec<Vec<u32>> = Vec::new();
             for i in 0..200 {
                 let mut out = vec![0.0; 8 * 8 * 3];

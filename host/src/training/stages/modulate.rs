@@ -1,0 +1,126 @@
+//! Stage `modulate`: the image head conditioned on the place, on frozen features and a frozen location
+//! encoder, from the labelled rows.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::{module::Module, optim::GradientsParams};
+use csp_models::{
+    encoder::PositionEncoder,
+    nn::{LocationHead, ModulatedHead},
+    place::LatLon,
+};
+use rand::RngExt;
+
+use super::{backbone::cross_entropy, indices, warmup};
+use crate::{
+    features::position_features,
+    training::{
+        TrainError,
+        config::ModulationConfig,
+        losses::unit_rows,
+        optim::{AdamW, AdamWConfig, cosine},
+        rng,
+        runner::{Done, Stage},
+        sampler::Batches,
+        weights::Weights,
+    },
+};
+
+/// State of the stage.
+pub(crate) struct Modulate {
+    network: ModulatedHead,
+    optimizer: AdamW,
+    batches: Batches,
+    config: ModulationConfig,
+    seed: u64,
+    features: Tensor<2>,
+    embeddings: Tensor<2>,
+    classes: Tensor<1, Int>,
+    device: Device,
+}
+
+impl Modulate {
+    /// Trains `network`, on the autodiff side, on `features` `[N, features]` and `embeddings`
+    /// `[N, embedding]` of `classes`.
+    pub fn new(
+        network: ModulatedHead,
+        features: Tensor<2>,
+        embeddings: Tensor<2>,
+        classes: impl IntoIterator<Item = i32>,
+        config: &ModulationConfig,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        let device = device.clone().autodiff();
+        let optimizer = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
+        Self {
+            network,
+            optimizer: AdamW::new(optimizer),
+            batches: Batches::new(seed, "modulate/batch", features.dims()[0], config.batch),
+            config: *config,
+            seed,
+            features: Tensor::from_inner(features),
+            embeddings: Tensor::from_inner(embeddings),
+            classes: indices(classes, &device),
+            device,
+        }
+    }
+}
+
+/// Embeddings of places, each of length 1; zero where there is none.
+///
+/// # Shapes
+/// Returns `[places, embedding]`.
+pub(crate) fn place_rows(
+    network: &LocationHead,
+    encoder: &PositionEncoder,
+    places: &[Option<LatLon>],
+    device: &Device,
+) -> Tensor<2> {
+    // somewhere, for the shape's sake: masked below
+    let anywhere = |place: &Option<LatLon>| place.or_else(|| LatLon::new(0.0, 0.0).ok());
+    let all: Vec<LatLon> = places.iter().filter_map(anywhere).collect();
+    let mask: Vec<f32> = places.iter().map(|place| if place.is_some() { 1.0 } else { 0.0 }).collect();
+    let rows = unit_rows(network.forward(position_features(encoder, &all, device)));
+    rows * Tensor::<2>::from_data(TensorData::new(mask, [places.len(), 1]), device)
+}
+
+impl Stage for Modulate {
+    fn name(&self) -> &'static str {
+        "modulate"
+    }
+    fn steps(&self) -> u64 {
+        self.config.steps
+    }
+    fn steps_per_epoch(&self) -> u64 {
+        self.batches.steps_per_epoch()
+    }
+    fn step(&mut self, step: u64) -> Result<Done, TrainError> {
+        let rows = indices(self.batches.at(step).iter().map(|&i| i as i32), &self.device);
+        let batch = self.batches.size();
+        let mut rng = rng::stream(self.seed, "modulate/hidden", step);
+        let shown: Vec<f32> = (0..batch)
+            .map(|_| if rng.random::<f64>() < self.config.hidden_places { 0.0 } else { 1.0 })
+            .collect();
+        let shown = Tensor::<2>::from_data(TensorData::new(shown, [batch, 1]), &self.device);
+        let logits = self.network.forward(
+            self.features.clone().select(0, rows.clone()),
+            self.embeddings.clone().select(0, rows.clone()) * shown,
+        );
+        let loss = cross_entropy(logits, self.classes.clone().select(0, rows), 0.0);
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.network);
+        let lr = cosine(self.config.lr, step, self.config.steps, warmup(self.config.steps));
+        self.network = self.optimizer.step(self.network.clone(), gradients, lr, |_| 1.0);
+        Ok(Done { loss, lr, samples: batch })
+    }
+    fn optimizer(&mut self) -> &mut AdamW {
+        &mut self.optimizer
+    }
+    fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
+        self.network = from.apply("modulated", self.network.clone())?;
+        self.optimizer.load("adam", from, step, &self.device.clone().inner());
+        Ok(())
+    }
+    fn result(&mut self) -> Weights {
+        Weights::of("modulated", &self.network.valid())
+    }
+}
