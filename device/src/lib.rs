@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`gps`] | bytes of a receiver → checked fixes → the best place there is | core |
 //! | [`trap`] | trigger → classify → fuse → decide → record, over traits | alloc |
+//! | `kernels` | integer arithmetic for each kind of processor; the only `unsafe` | `std` |
 //! | `infer` | checks a bundle's networks and runs them | `std` |
 //! | `store` | appends records so that they survive a power cut | `std` |
 //! | `receiver` | NMEA from a file, a pipe or a serial port | `std` |
@@ -12,7 +13,7 @@
 //!
 //! Without the feature `std` the crate is `no_std` (with `alloc`) and builds for a microcontroller.
 #![cfg_attr(not(feature = "std"), no_std)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 extern crate alloc;
 
@@ -25,6 +26,8 @@ pub mod cli;
 pub mod desk;
 #[cfg(feature = "std")]
 pub mod infer;
+#[cfg(feature = "std")]
+mod kernels;
 #[cfg(feature = "std")]
 pub mod receiver;
 #[cfg(feature = "std")]

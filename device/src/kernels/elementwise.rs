@@ -1,0 +1,92 @@
+//! Residual sum, global average, dense heads.
+
+use super::Kernels;
+
+/// Scales and zero points of `a + b`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct SumArgs {
+    /// Of the two summands.
+    pub scales: [f32; 2],
+    /// Of the two summands.
+    pub zeros: [i8; 2],
+    /// Of the sum.
+    pub scale: f32,
+    /// Of the sum.
+    pub zero: i8,
+}
+
+/// # Safety
+/// The processor has the kernel's features.
+pub(super) type Sum = unsafe fn(&SumArgs, &[i8], &[i8], &mut [i8]);
+
+/// DequantizeLinear twice, Add, QuantizeLinear, in that arithmetic: it divides by the scale.
+pub(crate) fn sum(kernels: &Kernels, args: &SumArgs, a: &[i8], b: &[i8], out: &mut [i8]) {
+    // SAFETY: `Kernels::available` hands out only what the processor runs.
+    unsafe { (kernels.sum)(args, a, b, out) }
+}
+
+/// QuantizeLinear of one number.
+pub(crate) fn quantize(value: f32, scale: f32, zero: i8) -> i8 {
+    let zero = f32::from(zero);
+    // Clamped before the zero point is added, as int8 numbers are: no overflow whatever the quotient.
+    ((value / scale).max(-128.0 - zero).min(127.0 - zero).round_ties_even() + zero) as i8
+}
+
+/// Written once, compiled for each kind of processor.
+#[inline(always)]
+pub(super) fn sum_body(args: &SumArgs, a: &[i8], b: &[i8], out: &mut [i8]) {
+    let SumArgs { scales, zeros, scale, zero } = *args;
+    let [za, zb] = zeros.map(i32::from);
+    for ((&a, &b), out) in a.iter().zip(b).zip(out) {
+        let a = (i32::from(a) - za) as f32 * scales[0];
+        let b = (i32::from(b) - zb) as f32 * scales[1];
+        *out = quantize(a + b, scale, zero);
+    }
+}
+
+/// DequantizeLinear, GlobalAveragePool: the mean over the pixels, for each channel.
+///
+/// Sums in f32 in onnxruntime's order: four running sums over pixels 0, 4, 8…, 1, 5, 9… and so on,
+/// (0 + 2) + (1 + 3), then the last up to three pixels one by one.
+pub(crate) fn global_average(x: &[i8], channels: usize, scale: f32, zero: i8) -> Vec<f32> {
+    let real = |x: i8| (i32::from(x) - i32::from(zero)) as f32 * scale;
+    let pixels = x.len() / channels.max(1);
+    let mut lanes = [(); 4].map(|()| vec![0f32; channels]);
+    let mut rows = x.chunks_exact(channels.max(1));
+    for (pixel, row) in rows.by_ref().take(pixels / 4 * 4).enumerate() {
+        for (sum, &x) in lanes[pixel % 4].iter_mut().zip(row) {
+            *sum += real(x);
+        }
+    }
+    let [a, b, c, d] = &lanes;
+    let mut sums: Vec<f32> = (0..channels).map(|i| (a[i] + c[i]) + (b[i] + d[i])).collect();
+    for row in rows {
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            *sum += real(x);
+        }
+    }
+    sums.iter().map(|sum| sum / pixels as f32).collect()
+}
+
+/// MatMulInteger of one row: `Σ_k (x[k] − zero) · w[k][n]`, `weights` `[k][n]`.
+pub(crate) fn dense_i32(x: &[i8], zero: i8, weights: &[i8], columns: usize) -> Vec<i32> {
+    let mut sums = vec![0i32; columns];
+    for (&x, weights) in x.iter().zip(weights.chunks_exact(columns.max(1))) {
+        let x = i32::from(x) - i32::from(zero);
+        for (sum, &w) in sums.iter_mut().zip(weights) {
+            *sum = sum.wrapping_add(x * i32::from(w));
+        }
+    }
+    sums
+}
+
+/// Gemm of one row in f32, one term after the other: the same on every processor. `weights` `[k][n]`.
+pub(crate) fn dense_f32(x: &[f32], weights: &[f32], bias: &[f32]) -> Vec<f32> {
+    let mut sums = vec![0f32; bias.len()];
+    for (&x, weights) in x.iter().zip(weights.chunks_exact(bias.len().max(1))) {
+        for (sum, &w) in sums.iter_mut().zip(weights) {
+            *sum += x * w;
+        }
+    }
+    sums.iter().zip(bias).map(|(sum, bias)| sum + bias).collect()
+}

@@ -1,0 +1,174 @@
+//! Matrix product and dense convolution, cut into tiles.
+//!
+//! A convolution is a matrix product whose rows are gathered through the offsets of a [`Window`]:
+//! nothing is unfolded.
+
+use super::{
+    Kernels, Requant, Shape,
+    buffer::{Buffer, SLACK},
+    window::Window,
+};
+
+/// Weights of a product in the order the kernels read them:
+/// `[block of columns][tap][group of depth][column][depth in group]`, zeros where a block or a group
+/// is not full.
+#[derive(Clone, Debug)]
+pub(crate) struct Weights {
+    data: Buffer,
+    /// Output channels.
+    pub columns: usize,
+    /// Taps of the window.
+    pub taps: usize,
+    /// Input channels.
+    pub depth: usize,
+    /// Bytes of a block of columns.
+    block: usize,
+    requant: Requant,
+}
+
+impl Weights {
+    /// Packs `weight(column, tap, depth)` for `kernels`.
+    pub fn pack(
+        kernels: &Kernels,
+        [columns, taps, depth]: [usize; 3],
+        weight: impl Fn(usize, usize, usize) -> i8,
+        mut requant: Requant,
+    ) -> Self {
+        let groups = depth.div_ceil(kernels.depth);
+        let group = kernels.columns * kernels.depth;
+        let block = taps * groups * group;
+        let mut data = Buffer::new(columns.div_ceil(kernels.columns) * block);
+        for column in 0..columns {
+            let mut total = 0i32;
+            let start = column / kernels.columns * block + column % kernels.columns * kernels.depth;
+            for tap in 0..taps {
+                for d in 0..depth {
+                    let at = start + (tap * groups + d / kernels.depth) * group + d % kernels.depth;
+                    let weight = weight(column, tap, d);
+                    data[at] = weight;
+                    total = total.wrapping_add(weight.into());
+                }
+            }
+            requant.bias[column] = requant.bias[column].wrapping_sub(kernels.shift.wrapping_mul(total));
+        }
+        Self { data, columns, taps, depth, block, requant }
+    }
+
+    /// Bytes they take.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+}
+
+/// What a tile computes: `rows` × `columns` outputs.
+#[derive(Debug)]
+pub(super) struct TileArgs {
+    /// The input.
+    pub x: *const i8,
+    /// `[taps][tile rows]` offsets into it.
+    pub offsets: *const usize,
+    pub taps: usize,
+    /// Groups of depth of a tap.
+    pub groups: usize,
+    /// First block of columns.
+    pub weights: *const i8,
+    /// Bytes from a block to the next.
+    pub block: usize,
+    pub bias: *const i32,
+    pub scale: *const f32,
+    pub zero: i8,
+    /// First output.
+    pub out: *mut i8,
+    /// Bytes from an output row to the next.
+    pub stride: usize,
+    /// Rows that are stored.
+    pub rows: usize,
+    /// Columns that are stored.
+    pub columns: usize,
+}
+
+/// # Safety
+/// The processor has the kernel's features; for each of `taps` × the tile's rows, `offsets` points to
+/// `groups` × depth bytes (rounded up to whole groups) readable from `x`; `weights` holds the tile's
+/// blocks; `bias` and `scale` as many numbers as these have columns; `out` is writable at `rows` rows
+/// of `columns` bytes, `stride` apart.
+pub(super) type Tile = unsafe fn(&TileArgs);
+
+/// `out[pixel][column] = requant(Σ_tap Σ_depth x[offset(pixel, tap) + depth] · w)`.
+///
+/// `x` is a whole buffer as `window` describes it, `out` begins with the first output pixel.
+///
+/// # Panics
+/// When the parts do not fit each other: the plan that calls made them together.
+pub(crate) fn convolve(
+    kernels: &Kernels,
+    window: &Window,
+    weights: &Weights,
+    x: &[i8],
+    out: &mut [i8],
+) {
+    let pixels = window.output[0] * window.output[1];
+    let (columns, requant) = (weights.columns, &weights.requant);
+    let blocks = columns.div_ceil(kernels.columns);
+    assert_eq!((window.taps(), window.channels), (weights.taps, weights.depth));
+    assert!(x.len() >= window.reach() + SLACK && window.origin >= weights.depth);
+    assert!(out.len() >= pixels * columns);
+    assert!(weights.data.len() >= blocks * weights.block);
+    let padded = blocks * kernels.columns;
+    assert!(requant.bias.len() >= padded && requant.scale.len() >= padded);
+
+    let Shape { rows, tiles } =
+        kernels.shapes.iter().rev().find(|shape| shape.tiles.len() <= blocks).unwrap_or(&kernels.shapes[0]);
+    let rows = *rows;
+    // as even as it goes: 5 blocks in tiles of 4 are 3 + 2
+    let wide = blocks.div_ceil(blocks.div_ceil(tiles.len()));
+    let groups = weights.depth.div_ceil(kernels.depth);
+    let mut offsets = vec![0; weights.taps * rows];
+    let fill = |first: usize, offsets: &mut [usize]| {
+        for (tap, row) in offsets.chunks_exact_mut(rows).enumerate() {
+            for (r, offset) in row.iter_mut().enumerate() {
+                *offset = window.offset((first + r).min(pixels - 1), tap);
+            }
+        }
+    };
+    let mut tile = |first: usize, block: usize, offsets: &[usize]| {
+        let count = wide.min(blocks - block);
+        let column = block * kernels.columns;
+        let args = TileArgs {
+            x: x.as_ptr(),
+            offsets: offsets.as_ptr(),
+            taps: weights.taps,
+            groups,
+            weights: weights.data[block * weights.block..].as_ptr(),
+            block: weights.block,
+            bias: requant.bias[column..].as_ptr(),
+            scale: requant.scale[column..].as_ptr(),
+            zero: requant.zero,
+            out: out[first * columns + column..].as_mut_ptr(),
+            stride: columns,
+            rows: rows.min(pixels - first),
+            columns: (count * kernels.columns).min(columns - column),
+        };
+        // SAFETY: `Kernels::available` hands out only what the processor runs. An offset is 0 or a pixel
+        // of the window; both are followed by `depth` bytes rounded up to a group (at most SLACK more):
+        // asserted above for the pixels by `reach`, for the pixel outside by `origin`. The rest is
+        // asserted above: blocks × bytes of weights, padded parameters, pixels × columns of output.
+        unsafe { tiles[count - 1](&args) }
+    };
+    // The larger operand is read once, the smaller again and again from the cache.
+    if weights.bytes() > pixels * weights.depth {
+        for block in (0..blocks).step_by(wide) {
+            for first in (0..pixels).step_by(rows) {
+                fill(first, &mut offsets);
+                tile(first, block, &offsets);
+            }
+        }
+    } else {
+        for first in (0..pixels).step_by(rows) {
+            fill(first, &mut offsets);
+            for block in (0..blocks).step_by(wide) {
+                tile(first, block, &offsets);
+            }
+        }
+    }
+}
