@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use csp_device::cli::{Exit, classify, explain, run};
+use csp_device::cli::{Exit, bench, classify, explain, run};
 
 /// The camera-trap side of CSP: name what is in a picture from the picture and the place.
 #[derive(Parser)]
@@ -19,12 +19,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    Bench(bench::BenchArgs),
     Classify(classify::ClassifyArgs),
     Run(run::RunArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
+        Verb::Bench(args) => bench::run(&args, &mut io::stdout().lock()),
         Verb::Classify(args) => classify::run(&args, &mut io::stdout().lock()),
         Verb::Run(args) => stop_on_ctrl_c()
             .and_then(|stop| run::run(&args, &stop, &mut io::stdout().lock()))

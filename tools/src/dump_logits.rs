@@ -71,7 +71,7 @@ pub fn run(args: &DumpArgs) -> Result<()> {
         networks.push((file::IMAGE_F32, true));
     }
     for (name, prefer_f32) in networks {
-        let engine = Engine::load_with(&bundle, EngineOptions { prefer_f32 })?;
+        let engine = Engine::load_with(&bundle, EngineOptions { prefer_f32, ..EngineOptions::default() })?;
         let logits: Vec<Vec<f32>> =
             pictures.iter().map(|pixels| engine.classify(pixels)).collect::<Result<_, _>>()?;
         write(&format!("{name}.logits.f32"), &bytes(logits.into_iter().flatten()))?;

@@ -10,6 +10,7 @@ macro_rules! note {
     }};
 }
 
+pub mod bench;
 pub mod classify;
 pub mod run;
 
@@ -75,9 +76,10 @@ pub fn explain(error: &anyhow::Error) -> String {
 /// Opens, verifies and loads a bundle; returns its digest and the engine, the file's bytes are let go.
 pub(crate) fn open_model(path: &Path, prefer_f32: bool) -> anyhow::Result<([u8; 32], Engine)> {
     let bundle = Bundle::open(path)?;
-    let engine = Engine::load_with(&bundle, EngineOptions { prefer_f32 }).map_err(|error| {
-        anyhow::Error::new(error).context(format!("{}: the model is refused", path.display()))
-    })?;
+    let engine = Engine::load_with(&bundle, EngineOptions { prefer_f32, ..EngineOptions::default() })
+        .map_err(|error| {
+            anyhow::Error::new(error).context(format!("{}: the model is refused", path.display()))
+        })?;
     Ok((bundle.digest, engine))
 }
 

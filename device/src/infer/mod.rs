@@ -3,14 +3,11 @@
 //! Three walls before a network runs: the bundle's digests (`csp_models::bundle`), our own profile
 //! check of the ONNX (`profile`), and `catch_unwind` around everything of tract.
 
+mod lower;
+mod network;
 mod profile;
 
-use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, time::Duration};
 
 use csp_models::{
     bundle::Bundle,
@@ -20,8 +17,8 @@ use csp_models::{
     picture::{self, PictureError},
     place::LatLon,
 };
-use tract_onnx::prelude::*;
-
+pub use lower::Line;
+use network::Network;
 pub use profile::ProfileError;
 use profile::{Contract, Dtype};
 
@@ -32,6 +29,8 @@ use crate::trap::Classifier;
 pub struct EngineOptions {
     /// Run `image.f32.onnx` of a bundle whose image network is int8.
     pub prefer_f32: bool,
+    /// Leave int8 networks to tract's own operators: slower, for comparison.
+    pub plain: bool,
 }
 
 /// A loaded model: both networks ready to run.
@@ -122,7 +121,7 @@ impl Engine {
         let classes = manifest.labels.len();
         let image = |name, dtype| {
             let input = vec![1, 3, manifest.input.height as usize, manifest.input.width as usize];
-            Network::load(bundle, name, &Contract { dtype, input, classes })
+            Network::load(bundle, name, &Contract { dtype, input, classes }, options.plain)
         };
         let (format, image) = match (manifest.image_format, options.prefer_f32) {
             (NumberFormat::F32, _) => (NumberFormat::F32, image(file::IMAGE, Dtype::F32)?),
@@ -141,7 +140,7 @@ impl Engine {
             None => None,
             Some(encoder) => {
                 let contract = Contract { dtype: Dtype::F32, input: vec![1, encoder.dim()], classes };
-                Some(Network::load(bundle, file::LOCATION, &contract)?)
+                Some(Network::load(bundle, file::LOCATION, &contract, options.plain)?)
             }
         };
         Ok(Self { manifest, format, image, location })
@@ -173,6 +172,22 @@ impl Engine {
         };
         let features: Vec<f32> = encoder.encode(at, None).into_iter().map(|feature| feature as f32).collect();
         network.run(&features).map(Some)
+    }
+
+    /// What runs each node of the image network.
+    pub fn explain(&self) -> &[Line] {
+        &self.image.lines
+    }
+
+    /// Name of the integer kernels the image network runs on; `None` when tract runs all of it.
+    pub fn kernels(&self) -> Option<&'static str> {
+        self.image.kernels
+    }
+
+    /// Time of each step of one picture: node, what it is, duration. `None` unless all of the image
+    /// network runs in our kernels.
+    pub fn step_times(&self, pixels: &[u8]) -> Option<Vec<(String, &'static str, Duration)>> {
+        self.image.step_times(&picture::to_i8(pixels))
     }
 
     /// True when the model has a location network.
@@ -219,63 +234,4 @@ impl Classifier for &Engine {
     fn thresholds(&self) -> &Thresholds {
         &self.manifest.thresholds
     }
-}
-
-/// One network, optimised and planned.
-#[derive(Debug)]
-struct Network {
-    file: &'static str,
-    shape: Vec<usize>,
-    classes: usize,
-    plan: Arc<TypedRunnableModel>,
-}
-
-impl Network {
-    fn load(bundle: &Bundle, file: &'static str, contract: &Contract) -> Result<Self, InferError> {
-        let bytes = bundle.file(file).ok_or(InferError::Missing { file })?;
-        let load = || -> Result<Arc<TypedRunnableModel>, InferError> {
-            let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
-            onnx.use_output_shapes = false;
-            let model = onnx
-                .proto_model_for_read(&mut { bytes })
-                .map_err(|error| InferError::Decode { file, reason: error.to_string() })?;
-            profile::check(&model, contract).map_err(|source| InferError::Profile { file, source })?;
-            // the last cause: tract's first line only names the step
-            let fail = |error: TractError| InferError::Load { file, reason: format!("{error:#}") };
-            let parsed = onnx.model_for_proto_model(&model).map_err(fail)?;
-            // One copy of the weights less while the optimiser makes its own.
-            drop(model);
-            parsed.into_optimized().and_then(|model| model.into_runnable()).map_err(fail)
-        };
-        let plan = catch_unwind(AssertUnwindSafe(load))
-            .unwrap_or_else(|panic| Err(InferError::Load { file, reason: panic_text(&*panic) }))?;
-        Ok(Self { file, shape: contract.input.clone(), classes: contract.classes, plan })
-    }
-
-    fn run<T: Datum + Copy>(&self, input: &[T]) -> Result<Vec<f32>, InferError> {
-        let run = || -> TractResult<Vec<f32>> {
-            let input = Tensor::from_shape(&self.shape, input)?;
-            let outputs = self.plan.run(tvec!(input.into_tvalue()))?;
-            let output = outputs.first().ok_or_else(|| anyhow::anyhow!("no output"))?;
-            Ok(output.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
-        };
-        let fail = |reason: String| InferError::Run { file: self.file, reason };
-        let logits = catch_unwind(AssertUnwindSafe(run))
-            .map_err(|panic| fail(panic_text(&*panic)))?
-            .map_err(|error| fail(format!("{error:#}")))?;
-        if logits.len() != self.classes {
-            return Err(fail(format!("{} logits for {} classes", logits.len(), self.classes)));
-        }
-        if logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(fail("its output holds NaN or infinity".to_string()));
-        }
-        Ok(logits)
-    }
-}
-
-/// The message of a caught panic.
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("it panicked: {}", text.unwrap_or_else(|| "no message".to_string()))
 }

@@ -65,16 +65,10 @@ pub(super) type Row = unsafe fn(&RowArgs);
 ///
 /// # Panics
 /// When the parts do not fit each other: the plan that calls made them together.
-pub(crate) fn depthwise(
-    kernels: &Kernels,
-    window: &Window,
-    filters: &Filters,
-    x: &[i8],
-    out: &mut [i8],
-) {
+pub(crate) fn depthwise(kernels: &Kernels, window: &Window, filters: &Filters, x: &[i8], out: &mut [i8]) {
     let (channels, taps, [height, width]) = (filters.channels, filters.taps, window.output);
     let requant = &filters.requant;
-    assert_eq!((window.taps(), window.channels), (taps, channels));
+    assert_eq!((window.taps(), window.channels, window.span), (taps, channels, channels));
     assert!(x.len() >= window.reach() + SLACK && window.origin >= channels);
     assert!(out.len() >= height * width * channels);
     let padded = channels.next_multiple_of(LANES);

@@ -100,17 +100,12 @@ pub(super) type Tile = unsafe fn(&TileArgs);
 ///
 /// # Panics
 /// When the parts do not fit each other: the plan that calls made them together.
-pub(crate) fn convolve(
-    kernels: &Kernels,
-    window: &Window,
-    weights: &Weights,
-    x: &[i8],
-    out: &mut [i8],
-) {
+pub(crate) fn convolve(kernels: &Kernels, window: &Window, weights: &Weights, x: &[i8], out: &mut [i8]) {
     let pixels = window.output[0] * window.output[1];
     let (columns, requant) = (weights.columns, &weights.requant);
     let blocks = columns.div_ceil(kernels.columns);
-    assert_eq!((window.taps(), window.channels), (weights.taps, weights.depth));
+    assert_eq!((window.taps(), window.span), (weights.taps, weights.depth));
+    assert!(window.span >= window.channels);
     assert!(x.len() >= window.reach() + SLACK && window.origin >= weights.depth);
     assert!(out.len() >= pixels * columns);
     assert!(weights.data.len() >= blocks * weights.block);

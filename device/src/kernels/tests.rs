@@ -60,7 +60,12 @@ impl Case {
     }
 
     /// `w(column, tap, input channel)`; `None`: the channel does not reach the column.
-    fn expected(&self, columns: usize, w: impl Fn(usize, usize, usize) -> Option<i8>, r: &Requant) -> Vec<i8> {
+    fn expected(
+        &self,
+        columns: usize,
+        w: impl Fn(usize, usize, usize) -> Option<i8>,
+        r: &Requant,
+    ) -> Vec<i8> {
         let (pixels, _) = self.input();
         let window = &self.window;
         let mut out = Vec::new();
@@ -73,8 +78,7 @@ impl Case {
                             (out * window.stride[side] + tap * window.dilation[side]) as isize
                                 - window.pad[side] as isize
                         };
-                        let (v, u) =
-                            (at(0, y, tap / window.kernel[1]), at(1, x, tap % window.kernel[1]));
+                        let (v, u) = (at(0, y, tap / window.kernel[1]), at(1, x, tap % window.kernel[1]));
                         let inside = (0..window.input[0] as isize).contains(&v)
                             && (0..window.input[1] as isize).contains(&u);
                         for channel in 0..window.channels {
@@ -117,7 +121,8 @@ fn cases(channels: std::ops::Range<usize>, sides: std::ops::Range<usize>) -> imp
                 output[side] = room / stride[side] + 1;
             }
             let origin = (channels + 64).next_multiple_of(64);
-            let window = Window { input, output, kernel, stride, dilation, pad, channels, origin };
+            let window =
+                Window { input, output, kernel, stride, dilation, pad, channels, span: channels, origin };
             Some(Case { window, columns, seed, extreme, zeros })
         },
     )
@@ -209,6 +214,7 @@ fn sums_beyond_the_output_saturate_and_ties_go_to_even() {
             dilation: [1, 1],
             pad: [0, 0],
             channels: 16,
+            span: 16,
             origin: 64,
         };
         let requant = Requant::new(vec![sum; 16], vec![scale; 16], zero);

@@ -20,6 +20,8 @@ pub(crate) struct Window {
     pub pad: [usize; 2],
     /// Bytes of a pixel.
     pub channels: usize,
+    /// Bytes read from each tap on: `channels`, or those of several pixels of a row.
+    pub span: usize,
     /// Where the first pixel lies in the buffer.
     pub origin: usize,
 }
@@ -35,9 +37,9 @@ impl Window {
         self.taps() == 1 && self.input == self.output && self.stride == [1, 1] && self.pad == [0, 0]
     }
 
-    /// Bytes of a buffer that the window may read, whatever follows them apart.
+    /// Bytes of a buffer that the window may read, [`super::buffer::SLACK`] apart.
     pub fn reach(&self) -> usize {
-        self.origin + self.input[0] * self.input[1] * self.channels
+        self.origin + self.input[0] * self.input[1] * self.channels + self.span - self.channels
     }
 
     /// Where the input pixel under `tap` of output pixel `pixel` begins; 0, the pixel outside, if there

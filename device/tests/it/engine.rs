@@ -34,8 +34,11 @@ fn int8_answers_as_onnxruntime_does() {
         let logits = engine.classify(&fixture::pixels(index)).unwrap();
         close(&logits, &fixture::expected()["int8"][index], 1e-4);
     }
-    let f32 =
-        Engine::load_with(&fixture::bundle(NumberFormat::Int8), EngineOptions { prefer_f32: true }).unwrap();
+    let f32 = Engine::load_with(
+        &fixture::bundle(NumberFormat::Int8),
+        EngineOptions { prefer_f32: true, ..EngineOptions::default() },
+    )
+    .unwrap();
     assert_eq!(f32.format(), NumberFormat::F32);
     close(&f32.classify(&fixture::pixels(0)).unwrap(), &fixture::expected()["f32"][0], 1e-4);
 }
@@ -72,7 +75,9 @@ fn a_broken_int8_network_is_not_replaced_silently() {
     let error = Engine::load(&bundle).unwrap_err();
     assert!(matches!(error, InferError::UseF32 { .. }), "{error}");
     assert!(error.to_string().contains("--prefer-f32"), "{error}");
-    assert!(Engine::load_with(&bundle, EngineOptions { prefer_f32: true }).is_ok());
+    assert!(
+        Engine::load_with(&bundle, EngineOptions { prefer_f32: true, ..EngineOptions::default() }).is_ok()
+    );
     // and without an f32 network beside it the first reason stands
     let error = Engine::load(&with_image(NumberFormat::F32, vec![])).unwrap_err();
     assert!(matches!(error, InferError::Profile { .. } | InferError::Decode { .. }), "{error}");

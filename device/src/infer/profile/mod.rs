@@ -12,8 +12,7 @@ use std::collections::HashMap;
 
 use tract_onnx::pb;
 
-pub(crate) use tensor::Dtype;
-use tensor::Value;
+pub(crate) use tensor::{Dtype, Value};
 
 /// Most elements of one tensor: 128 MiB of f32.
 pub(crate) const MAX_ELEMENTS: usize = 1 << 25;
@@ -48,11 +47,14 @@ pub(crate) struct Contract {
     pub classes: usize,
 }
 
-/// Checks a decoded model against the profile and its contract.
+/// All that is known of the values of a graph, by name.
+pub(crate) type Values<'a> = HashMap<&'a str, Value<'a>>;
+
+/// Checks a decoded model against the profile and its contract; returns what was learned of its values.
 ///
 /// # Errors
 /// Names the first node, tensor or field that does not fit.
-pub(crate) fn check(model: &pb::ModelProto, contract: &Contract) -> Result<(), ProfileError> {
+pub(crate) fn check<'a>(model: &'a pb::ModelProto, contract: &Contract) -> Result<Values<'a>, ProfileError> {
     let fail = |at: &str, problem: String| Err(ProfileError { at: at.to_string(), problem });
     if !model.functions.is_empty() || !model.training_info.is_empty() {
         return fail("model", "it holds functions or training information".to_string());
@@ -126,13 +128,13 @@ pub(crate) fn check(model: &pb::ModelProto, contract: &Contract) -> Result<(), P
             format!("it is {dtype:?} {shape:?}, the manifest asks for F32 [1, {}]", contract.classes),
         );
     }
-    Ok(())
+    Ok(names.values)
 }
 
 /// Every value by name, each defined once and before its use: the graph has no cycle.
 #[derive(Default)]
 struct Names<'a> {
-    values: HashMap<&'a str, Value<'a>>,
+    values: Values<'a>,
     weights: usize,
     computed: usize,
 }

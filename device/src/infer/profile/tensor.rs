@@ -40,7 +40,7 @@ impl Dtype {
 
 /// A value of the graph: what is known of it without running it.
 #[derive(Clone, Debug)]
-pub(super) struct Value<'a> {
+pub(crate) struct Value<'a> {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
     /// The tensor, for initializers and Constant nodes.
@@ -63,6 +63,15 @@ impl Value<'_> {
         Some(match &tensor.raw_data[..] {
             [] => tensor.float_data.clone(),
             raw => raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        })
+    }
+
+    /// The numbers of a constant int8 tensor.
+    pub fn bytes(&self) -> Option<Vec<i8>> {
+        let tensor = self.constant.filter(|_| self.dtype == Dtype::I8)?;
+        Some(match &tensor.raw_data[..] {
+            [] => tensor.int32_data.iter().map(|&value| value as i8).collect(),
+            raw => raw.iter().map(|&byte| byte as i8).collect(),
         })
     }
 

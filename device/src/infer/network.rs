@@ -1,0 +1,113 @@
+//! One network of a bundle, from its bytes to its logits.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use csp_models::bundle::Bundle;
+use tract_onnx::{Onnx, prelude::*};
+
+use super::{
+    InferError,
+    lower::{self, Line, Lowered},
+    profile::{self, Contract},
+};
+use crate::kernels::Kernels;
+
+/// tract's ONNX reader as we use it.
+pub(super) fn tract_parser() -> Onnx {
+    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    onnx.use_output_shapes = false;
+    onnx
+}
+
+/// One network, planned.
+#[derive(Debug)]
+pub(super) struct Network {
+    file: &'static str,
+    shape: Vec<usize>,
+    classes: usize,
+    plan: Arc<TypedRunnableModel>,
+    /// What runs each node.
+    pub lines: Vec<Line>,
+    /// Integer kernels in use.
+    pub kernels: Option<&'static str>,
+}
+
+impl Network {
+    /// Reads, checks, lowers and plans a network; `plain` leaves the lowering out.
+    pub fn load(
+        bundle: &Bundle,
+        file: &'static str,
+        contract: &Contract,
+        plain: bool,
+    ) -> Result<Self, InferError> {
+        let bytes = bundle.file(file).ok_or(InferError::Missing { file })?;
+        let load = || -> Result<Self, InferError> {
+            let model = tract_parser()
+                .proto_model_for_read(&mut { bytes })
+                .map_err(|error| InferError::Decode { file, reason: error.to_string() })?;
+            let values =
+                profile::check(&model, contract).map_err(|source| InferError::Profile { file, source })?;
+            // the last cause: tract's first line only names the step
+            let fail = |error: TractError| InferError::Load { file, reason: format!("{error:#}") };
+            let chosen = Kernels::select().map_err(|reason| InferError::Load { file, reason })?;
+            let lowered = if plain { None } else { lower::lower(&model, &values, chosen).map_err(fail)? };
+            drop(values);
+            let (model, lines, kernels) = match lowered {
+                Some(Lowered { model, lines }) => (model, lines, Some(chosen.name)),
+                None => {
+                    let graph = model.graph.as_ref();
+                    let reason = if plain { "as asked for" } else { "nothing of it is int8" };
+                    let lines = graph.map_or(vec![], |graph| Line::all_tract(graph, reason));
+                    let parsed = tract_parser().model_for_proto_model(&model).map_err(fail)?;
+                    // One copy of the weights less while the optimiser makes its own.
+                    drop(model);
+                    (parsed.into_optimized().map_err(fail)?, lines, None)
+                }
+            };
+            let plan = model.into_runnable().map_err(fail)?;
+            let (shape, classes) = (contract.input.clone(), contract.classes);
+            Ok(Self { file, shape, classes, plan, lines, kernels })
+        };
+        catch_unwind(AssertUnwindSafe(load))
+            .unwrap_or_else(|panic| Err(InferError::Load { file, reason: panic_text(&*panic) }))
+    }
+
+    /// Time of each step, where our kernels run all of it.
+    pub fn step_times(&self, input: &[i8]) -> Option<Vec<(String, &'static str, Duration)>> {
+        let ours = self.lines.iter().all(|line| line.engine != "tract");
+        lower::step_times(self.plan.model(), input).filter(|_| ours)
+    }
+
+    /// Logits of one input.
+    pub fn run<T: Datum + Copy>(&self, input: &[T]) -> Result<Vec<f32>, InferError> {
+        let run = || -> TractResult<Vec<f32>> {
+            let input = Tensor::from_shape(&self.shape, input)?;
+            let outputs = self.plan.run(tvec!(input.into_tvalue()))?;
+            let output = outputs.first().ok_or_else(|| anyhow::anyhow!("no output"))?;
+            Ok(output.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+        };
+        let fail = |reason: String| InferError::Run { file: self.file, reason };
+        let logits = catch_unwind(AssertUnwindSafe(run))
+            .map_err(|panic| fail(panic_text(&*panic)))?
+            .map_err(|error| fail(format!("{error:#}")))?;
+        if logits.len() != self.classes {
+            return Err(fail(format!("{} logits for {} classes", logits.len(), self.classes)));
+        }
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(fail("its output holds NaN or infinity".to_string()));
+        }
+        Ok(logits)
+    }
+}
+
+/// The message of a caught panic.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("it panicked: {}", text.unwrap_or_else(|| "no message".to_string()))
+}
