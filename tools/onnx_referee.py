@@ -21,9 +21,10 @@ import onnxruntime as ort
 
 # f32: both engines sum in another order.
 F32_RELATIVE = 1e-4
-# int8: onnxruntime rounds (float)acc * scale, tract an exact product: they part at near-ties, one
-# step of an activation. The small CNN on EuroSAT is bit-identical; MobileNetV2 with random weights,
-# 52 layers deep, is so on 5 to 14 pictures of 16 and off by 4 % of the logits' spread over all.
+# int8: the kernels round as onnxruntime does, (float)acc * scale to the nearest even: the same bits. Only
+# a last layer in f32 sums in another order.
+INT8_RELATIVE = 1e-5
+# With --optimise onnxruntime itself rounds residual sums in another way, one step of an activation.
 INT8_RELATIVE_RMS = 0.05
 INT8_TOP1 = 0.99
 
@@ -96,11 +97,10 @@ def main() -> int:
         )
         report[name] |= figures
         integer = feeds[name].dtype == np.int8
-        fits = (
-            figures["relative_rms"] <= INT8_RELATIVE_RMS and figures["top1_agreement"] >= INT8_TOP1
-            if integer
-            else figures["relative_max"] <= F32_RELATIVE
-        )
+        if integer and args.optimise:
+            fits = figures["relative_rms"] <= INT8_RELATIVE_RMS and figures["top1_agreement"] >= INT8_TOP1
+        else:
+            fits = figures["relative_max"] <= (INT8_RELATIVE if integer else F32_RELATIVE)
         report[name]["verdict"] = "agrees" if fits else "DIFFERS"
         if not fits:
             failed.append(name)

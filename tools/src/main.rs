@@ -4,6 +4,7 @@ mod bench;
 mod check_backbones;
 mod disdat;
 mod dump_logits;
+mod random_bundle;
 
 use clap::{Parser, Subcommand};
 
@@ -20,6 +21,7 @@ enum Verb {
     Disdat(disdat::DisdatArgs),
     CheckBackbones(check_backbones::CheckArgs),
     DumpLogits(dump_logits::DumpArgs),
+    RandomBundle(random_bundle::RandomArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -28,5 +30,6 @@ fn main() -> anyhow::Result<()> {
         Verb::Disdat(args) => disdat::run(&args),
         Verb::CheckBackbones(args) => check_backbones::run(&args),
         Verb::DumpLogits(args) => dump_logits::run(&args),
+        Verb::RandomBundle(args) => random_bundle::run(&args),
     }
 }

@@ -171,7 +171,11 @@ fn alone(args: &BenchArgs) -> anyhow::Result<Report> {
     let start = Instant::now();
     let bundle = Bundle::open(&args.model)?;
     let open_ms = millis(start.elapsed());
-    let options = EngineOptions { prefer_f32: args.engine == Which::F32, plain: args.engine == Which::Tract };
+    let options = EngineOptions {
+        prefer_f32: args.engine == Which::F32,
+        plain: args.engine == Which::Tract,
+        ..EngineOptions::default()
+    };
     let start = Instant::now();
     let engine = Engine::load_with(&bundle, options).map_err(|error| {
         anyhow::Error::new(error).context(format!("{}: the model is refused", args.model.display()))

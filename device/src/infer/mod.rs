@@ -22,7 +22,7 @@ use network::Network;
 pub use profile::ProfileError;
 use profile::{Contract, Dtype};
 
-use crate::trap::Classifier;
+use crate::{kernels::Kernels, trap::Classifier};
 
 /// How a bundle is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +31,13 @@ pub struct EngineOptions {
     pub prefer_f32: bool,
     /// Leave int8 networks to tract's own operators: slower, for comparison.
     pub plain: bool,
+    /// Integer kernels by name, see [`kernel_names`]; `None`: what `CSP_KERNELS` says, or the best.
+    pub kernels: Option<&'static str>,
+}
+
+/// The integer kernels this processor runs, the best first.
+pub fn kernel_names() -> Vec<&'static str> {
+    Kernels::available().iter().map(|kernels| kernels.name).collect()
 }
 
 /// A loaded model: both networks ready to run.
@@ -121,7 +128,7 @@ impl Engine {
         let classes = manifest.labels.len();
         let image = |name, dtype| {
             let input = vec![1, 3, manifest.input.height as usize, manifest.input.width as usize];
-            Network::load(bundle, name, &Contract { dtype, input, classes }, options.plain)
+            Network::load(bundle, name, &Contract { dtype, input, classes }, options)
         };
         let (format, image) = match (manifest.image_format, options.prefer_f32) {
             (NumberFormat::F32, _) => (NumberFormat::F32, image(file::IMAGE, Dtype::F32)?),
@@ -140,7 +147,7 @@ impl Engine {
             None => None,
             Some(encoder) => {
                 let contract = Contract { dtype: Dtype::F32, input: vec![1, encoder.dim()], classes };
-                Some(Network::load(bundle, file::LOCATION, &contract, options.plain)?)
+                Some(Network::load(bundle, file::LOCATION, &contract, options)?)
             }
         };
         Ok(Self { manifest, format, image, location })
@@ -182,6 +189,11 @@ impl Engine {
     /// Name of the integer kernels the image network runs on; `None` when tract runs all of it.
     pub fn kernels(&self) -> Option<&'static str> {
         self.image.kernels
+    }
+
+    /// Operators of the image network as tract runs it, a region of ours by its steps.
+    pub fn operators(&self) -> Vec<String> {
+        self.image.operators()
     }
 
     /// Time of each step of one picture: node, what it is, duration. `None` unless all of the image

@@ -11,7 +11,7 @@ use csp_models::bundle::Bundle;
 use tract_onnx::{Onnx, prelude::*};
 
 use super::{
-    InferError,
+    EngineOptions, InferError,
     lower::{self, Line, Lowered},
     profile::{self, Contract},
 };
@@ -38,12 +38,12 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Reads, checks, lowers and plans a network; `plain` leaves the lowering out.
+    /// Reads, checks, lowers and plans a network; `options.plain` leaves the lowering out.
     pub fn load(
         bundle: &Bundle,
         file: &'static str,
         contract: &Contract,
-        plain: bool,
+        options: EngineOptions,
     ) -> Result<Self, InferError> {
         let bytes = bundle.file(file).ok_or(InferError::Missing { file })?;
         let load = || -> Result<Self, InferError> {
@@ -54,14 +54,16 @@ impl Network {
                 profile::check(&model, contract).map_err(|source| InferError::Profile { file, source })?;
             // the last cause: tract's first line only names the step
             let fail = |error: TractError| InferError::Load { file, reason: format!("{error:#}") };
-            let chosen = Kernels::select().map_err(|reason| InferError::Load { file, reason })?;
-            let lowered = if plain { None } else { lower::lower(&model, &values, chosen).map_err(fail)? };
+            let chosen =
+                Kernels::select(options.kernels).map_err(|reason| InferError::Load { file, reason })?;
+            let lowered =
+                if options.plain { None } else { lower::lower(&model, &values, chosen).map_err(fail)? };
             drop(values);
             let (model, lines, kernels) = match lowered {
                 Some(Lowered { model, lines }) => (model, lines, Some(chosen.name)),
                 None => {
                     let graph = model.graph.as_ref();
-                    let reason = if plain { "as asked for" } else { "nothing of it is int8" };
+                    let reason = if options.plain { "as asked for" } else { "nothing of it is int8" };
                     let lines = graph.map_or(vec![], |graph| Line::all_tract(graph, reason));
                     let parsed = tract_parser().model_for_proto_model(&model).map_err(fail)?;
                     // One copy of the weights less while the optimiser makes its own.
@@ -75,6 +77,16 @@ impl Network {
         };
         catch_unwind(AssertUnwindSafe(load))
             .unwrap_or_else(|panic| Err(InferError::Load { file, reason: panic_text(&*panic) }))
+    }
+
+    /// Operators in the order they run.
+    pub fn operators(&self) -> Vec<String> {
+        let model = self.plan.model();
+        let operators = model.nodes().iter().map(|node| {
+            let info = node.op.info().unwrap_or_default();
+            std::iter::once(node.op.name().to_string()).chain(info)
+        });
+        operators.flatten().collect()
     }
 
     /// Time of each step, where our kernels run all of it.

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{
     Kernels, LANES, Shape,
     depthwise::RowArgs,
-    elementwise::{SumArgs, sum_body},
+    elementwise::{SumArgs, dense_body, sum_body},
     gemm::TileArgs,
 };
 
@@ -16,13 +16,14 @@ pub(super) static KERNELS: Kernels = Kernels {
     shift: 128,
     // 32 registers: sums, one row's input and a group of weights a block.
     shapes: &[
-        Shape { rows: 14, tiles: &[tile::<14, 1>] },
-        Shape { rows: 12, tiles: &[tile::<12, 1>, tile::<12, 2>] },
-        Shape { rows: 8, tiles: &[tile::<8, 1>, tile::<8, 2>, tile::<8, 3>] },
-        Shape { rows: 6, tiles: &[tile::<6, 1>, tile::<6, 2>, tile::<6, 3>, tile::<6, 4>] },
+        Shape { rows: 14, blocks: 1, tiles: &[tile::<14, 1>] },
+        Shape { rows: 12, blocks: 2, tiles: &[tile::<12, 1>, tile::<12, 2>] },
+        Shape { rows: 8, blocks: 3, tiles: &[tile::<8, 1>, tile::<8, 2>, tile::<8, 3>] },
+        Shape { rows: 6, blocks: 4, tiles: &[tile::<6, 1>, tile::<6, 2>, tile::<6, 3>, tile::<6, 4>] },
     ],
     depthwise: row,
     sum,
+    dense,
 };
 
 const COLUMNS: usize = 16;
@@ -89,8 +90,6 @@ fn requant(sum: __m512i, bias: __m512i, scale: __m512, zero: i8) -> __m128i {
     _mm512_cvtepi32_epi8(_mm512_add_epi32(whole, _mm512_set1_epi32(i32::from(zero))))
 }
 
-/// 32 channels at a time, in 16 bits: the sum of two products fits, as weights are −127 to 127.
-///
 /// # Safety
 /// See [`super::depthwise::Row`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -98,7 +97,7 @@ unsafe fn row(args: &RowArgs) {
     // SAFETY: the same contract.
     unsafe {
         match args.taps {
-            9 => row_of::<9>(args),
+            9 => row_of_9(args),
             25 => row_of::<25>(args),
             1 => row_of::<1>(args),
             _ => super::scalar::row_from(args, 0),
@@ -106,6 +105,90 @@ unsafe fn row(args: &RowArgs) {
     }
 }
 
+/// Bytes of four taps side by side for each of 32 channels: 0–3 and 16–19, 4–7 and 20–23, and so on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn interleave([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+    let low = (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d));
+    let high = (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d));
+    [
+        _mm256_unpacklo_epi16(low.0, low.1),
+        _mm256_unpackhi_epi16(low.0, low.1),
+        _mm256_unpacklo_epi16(high.0, high.1),
+        _mm256_unpackhi_epi16(high.0, high.1),
+    ]
+}
+
+/// 3 × 3: taps in fours, so that `vpdpbusd` sums along them; 32 channels at a time.
+///
+/// # Safety
+/// See [`super::depthwise::Row`]; there are 9 taps.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn row_of_9(args: &RowArgs) {
+    const WIDE: usize = 32;
+    let padded = args.channels.next_multiple_of(LANES);
+    let flip = _mm256_set1_epi8(i8::MIN);
+    let none = _mm256_setzero_si256();
+    let high = _mm256_set1_ps(127.0 - f32::from(args.zero));
+    let zero = _mm256_set1_epi16(args.zero.into());
+    for channel in (0..args.channels).step_by(WIDE) {
+        // SAFETY: weights and parameters are padded to LANES, a multiple of WIDE; an offset is followed by
+        // `channels` + SLACK bytes, so WIDE from any channel are readable; the mask cuts the store.
+        unsafe {
+            let tap = |tap: usize| _mm256_loadu_si256(args.weights.add(tap * padded + channel).cast());
+            let weights = [
+                interleave([tap(0), tap(1), tap(2), tap(3)]),
+                interleave([tap(4), tap(5), tap(6), tap(7)]),
+                interleave([tap(8), none, none, none]),
+            ];
+            let (mut bias, mut scale) = ([none; 4], [_mm256_setzero_ps(); 4]);
+            for part in 0..4 {
+                let at = channel + 4 * part;
+                let halves = [at, at + 16].map(|at| _mm_loadu_si128(args.bias.add(at).cast()));
+                bias[part] = _mm256_set_m128i(halves[1], halves[0]);
+                let halves = [at, at + 16].map(|at| _mm_loadu_ps(args.scale.add(at)));
+                scale[part] = _mm256_set_m128(halves[1], halves[0]);
+                // inputs are shifted by 128: the bias takes it back
+                let shift = weights.iter().fold(none, |sum, w| _mm256_dpbusd_epi32(sum, flip, w[part]));
+                bias[part] = _mm256_sub_epi32(bias[part], shift);
+            }
+            let left = args.channels - channel;
+            let mask = if left >= WIDE { u32::MAX } else { (1 << left) - 1 };
+            for pixel in 0..args.pixels {
+                let offsets = args.offsets.add(pixel * 9);
+                let tap = |tap: usize| {
+                    let x = args.x.add(*offsets.add(tap) + channel);
+                    _mm256_xor_si256(_mm256_loadu_si256(x.cast()), flip)
+                };
+                // the last one's neighbours meet weights of zero
+                let last = tap(8);
+                let inputs = [
+                    interleave([tap(0), tap(1), tap(2), tap(3)]),
+                    interleave([tap(4), tap(5), tap(6), tap(7)]),
+                    interleave([last; 4]),
+                ];
+                let whole = |part: usize| {
+                    let mut sum = bias[part];
+                    for (x, w) in inputs.iter().zip(&weights) {
+                        sum = _mm256_dpbusd_epi32(sum, x[part], w[part]);
+                    }
+                    let value = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scale[part]);
+                    // too large would convert to the smallest number; too small does so rightly
+                    _mm256_cvtps_epi32(_mm256_min_ps(value, high))
+                };
+                // packing undoes the order of `interleave`
+                let low = _mm256_adds_epi16(_mm256_packs_epi32(whole(0), whole(1)), zero);
+                let high = _mm256_adds_epi16(_mm256_packs_epi32(whole(2), whole(3)), zero);
+                let out = args.out.add(pixel * args.channels + channel);
+                _mm256_mask_storeu_epi8(out, mask, _mm256_packs_epi16(low, high));
+            }
+        }
+    }
+}
+
+/// 32 channels at a time, in 16 bits: the sum of two products fits, as weights are −127 to 127.
+///
 /// # Safety
 /// See [`super::depthwise::Row`]; there are `T` taps.
 #[inline]
@@ -160,4 +243,11 @@ unsafe fn row_of<const T: usize>(args: &RowArgs) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn sum(args: &SumArgs, a: &[i8], b: &[i8], out: &mut [i8]) {
     sum_body(args, a, b, out);
+}
+
+/// # Safety
+/// The processor has AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn dense(x: &[i8], zero: i8, weights: &[i8], sums: &mut [i32]) {
+    dense_body(x, zero, weights, sums);
 }

@@ -28,11 +28,6 @@ impl Filters {
         }
         Self { data, channels, taps, requant }
     }
-
-    /// Bytes they take.
-    pub fn bytes(&self) -> usize {
-        self.data.len()
-    }
 }
 
 /// A row of output pixels.
@@ -76,11 +71,7 @@ pub(crate) fn depthwise(kernels: &Kernels, window: &Window, filters: &Filters, x
     assert!(filters.data.len() >= taps * padded);
     let mut offsets = vec![0; width * taps];
     for y in 0..height {
-        for (pixel, offsets) in offsets.chunks_exact_mut(taps).enumerate() {
-            for (tap, offset) in offsets.iter_mut().enumerate() {
-                *offset = window.offset(y * width + pixel, tap);
-            }
-        }
+        window.offsets(y * width, &mut offsets, 1, taps);
         let args = RowArgs {
             x: x.as_ptr(),
             offsets: offsets.as_ptr(),

@@ -26,10 +26,20 @@ pub(crate) fn sum(kernels: &Kernels, args: &SumArgs, a: &[i8], b: &[i8], out: &m
 }
 
 /// QuantizeLinear of one number.
+#[inline(always)]
 pub(crate) fn quantize(value: f32, scale: f32, zero: i8) -> i8 {
-    let zero = f32::from(zero);
-    // Clamped before the zero point is added, as int8 numbers are: no overflow whatever the quotient.
-    ((value / scale).max(-128.0 - zero).min(127.0 - zero).round_ties_even() + zero) as i8
+    nearest(value / scale, zero)
+}
+
+/// `clamp(rint(value) + zero)`, ties to even.
+#[inline(always)]
+pub(super) fn nearest(value: f32, zero: i8) -> i8 {
+    // 1.5 · 2²³: a float this large has no fraction, so that adding it rounds, and its low byte is the
+    // integer. A conversion with Rust's checks costs four times as much (27 → 7 µs for 24,576 sums).
+    const WHOLE: f32 = 12_582_912.0;
+    let (low, high) = (-128.0 - f32::from(zero), 127.0 - f32::from(zero));
+    let whole = value.max(low).min(high) + WHOLE;
+    (whole.to_bits() as i8).wrapping_add(zero)
 }
 
 /// Written once, compiled for each kind of processor.
@@ -68,16 +78,29 @@ pub(crate) fn global_average(x: &[i8], channels: usize, scale: f32, zero: i8) ->
     sums.iter().map(|sum| sum / pixels as f32).collect()
 }
 
+/// # Safety
+/// The processor has the kernel's features.
+pub(super) type Dense = unsafe fn(&[i8], i8, &[i8], &mut [i32]);
+
 /// MatMulInteger of one row: `Σ_k (x[k] − zero) · w[k][n]`, `weights` `[k][n]`.
-pub(crate) fn dense_i32(x: &[i8], zero: i8, weights: &[i8], columns: usize) -> Vec<i32> {
+pub(crate) fn dense_i32(kernels: &Kernels, x: &[i8], zero: i8, weights: &[i8], columns: usize) -> Vec<i32> {
     let mut sums = vec![0i32; columns];
-    for (&x, weights) in x.iter().zip(weights.chunks_exact(columns.max(1))) {
-        let x = i32::from(x) - i32::from(zero);
-        for (sum, &w) in sums.iter_mut().zip(weights) {
-            *sum = sum.wrapping_add(x * i32::from(w));
+    // SAFETY: `Kernels::available` hands out only what the processor runs.
+    unsafe { (kernels.dense)(x, zero, weights, &mut sums) };
+    sums
+}
+
+/// Written once, compiled for each kind of processor.
+#[inline(always)]
+pub(super) fn dense_body(x: &[i8], zero: i8, weights: &[i8], sums: &mut [i32]) {
+    // (x − zero) · w is at most 255 · 128 and fits 16 bits
+    let zero = i16::from(zero);
+    for (&x, row) in x.iter().zip(weights.chunks_exact(sums.len().max(1))) {
+        let x = i16::from(x) - zero;
+        for (sum, &w) in sums.iter_mut().zip(row) {
+            *sum = sum.wrapping_add(i32::from(x * i16::from(w)));
         }
     }
-    sums
 }
 
 /// Gemm of one row in f32, one term after the other: the same on every processor. `weights` `[k][n]`.

@@ -42,11 +42,14 @@ impl Weights {
             let mut total = 0i32;
             let start = column / kernels.columns * block + column % kernels.columns * kernels.depth;
             for tap in 0..taps {
-                for d in 0..depth {
-                    let at = start + (tap * groups + d / kernels.depth) * group + d % kernels.depth;
-                    let weight = weight(column, tap, d);
-                    data[at] = weight;
-                    total = total.wrapping_add(weight.into());
+                for first in (0..depth).step_by(kernels.depth) {
+                    let at = start + tap * groups * group + first / kernels.depth * group;
+                    let count = kernels.depth.min(depth - first);
+                    for (d, packed) in data[at..at + count].iter_mut().enumerate() {
+                        let weight = weight(column, tap, first + d);
+                        *packed = weight;
+                        total = total.wrapping_add(weight.into());
+                    }
                 }
             }
             requant.bias[column] = requant.bias[column].wrapping_sub(kernels.shift.wrapping_mul(total));
@@ -70,7 +73,10 @@ pub(super) struct TileArgs {
     pub taps: usize,
     /// Groups of depth of a tap.
     pub groups: usize,
-    /// First block of columns.
+    /// Blocks of columns; tiles of one size know theirs.
+    #[allow(dead_code)]
+    pub blocks: usize,
+    /// The first of them.
     pub weights: *const i8,
     /// Bytes from a block to the next.
     pub block: usize,
@@ -89,8 +95,8 @@ pub(super) struct TileArgs {
 
 /// # Safety
 /// The processor has the kernel's features; for each of `taps` × the tile's rows, `offsets` points to
-/// `groups` × depth bytes (rounded up to whole groups) readable from `x`; `weights` holds the tile's
-/// blocks; `bias` and `scale` as many numbers as these have columns; `out` is writable at `rows` rows
+/// `groups` × depth bytes (rounded up to whole groups) readable from `x`; `weights` holds `blocks`
+/// blocks, as many as the tile takes; `bias` and `scale` as many numbers as these have columns; `out` is writable at `rows` rows
 /// of `columns` bytes, `stride` apart.
 pub(super) type Tile = unsafe fn(&TileArgs);
 
@@ -112,20 +118,14 @@ pub(crate) fn convolve(kernels: &Kernels, window: &Window, weights: &Weights, x:
     let padded = blocks * kernels.columns;
     assert!(requant.bias.len() >= padded && requant.scale.len() >= padded);
 
-    let Shape { rows, tiles } =
-        kernels.shapes.iter().rev().find(|shape| shape.tiles.len() <= blocks).unwrap_or(&kernels.shapes[0]);
-    let rows = *rows;
+    let shapes = kernels.shapes;
+    let shape = shapes.iter().rev().find(|shape| shape.tiles.len() <= blocks).unwrap_or(&shapes[0]);
+    let &Shape { rows, blocks: most, tiles } = shape;
     // as even as it goes: 5 blocks in tiles of 4 are 3 + 2
-    let wide = blocks.div_ceil(blocks.div_ceil(tiles.len()));
+    let wide = blocks.div_ceil(blocks.div_ceil(most));
     let groups = weights.depth.div_ceil(kernels.depth);
     let mut offsets = vec![0; weights.taps * rows];
-    let fill = |first: usize, offsets: &mut [usize]| {
-        for (tap, row) in offsets.chunks_exact_mut(rows).enumerate() {
-            for (r, offset) in row.iter_mut().enumerate() {
-                *offset = window.offset((first + r).min(pixels - 1), tap);
-            }
-        }
-    };
+    let fill = |first: usize, offsets: &mut [usize]| window.offsets(first, offsets, rows, 1);
     let mut tile = |first: usize, block: usize, offsets: &[usize]| {
         let count = wide.min(blocks - block);
         let column = block * kernels.columns;
@@ -134,6 +134,7 @@ pub(crate) fn convolve(kernels: &Kernels, window: &Window, weights: &Weights, x:
             offsets: offsets.as_ptr(),
             taps: weights.taps,
             groups,
+            blocks: count,
             weights: weights.data[block * weights.block..].as_ptr(),
             block: weights.block,
             bias: requant.bias[column..].as_ptr(),
@@ -148,7 +149,7 @@ pub(crate) fn convolve(kernels: &Kernels, window: &Window, weights: &Weights, x:
         // of the window; both are followed by `depth` bytes rounded up to a group (at most SLACK more):
         // asserted above for the pixels by `reach`, for the pixel outside by `origin`. The rest is
         // asserted above: blocks × bytes of weights, padded parameters, pixels × columns of output.
-        unsafe { tiles[count - 1](&args) }
+        unsafe { tiles[(count - 1).min(tiles.len() - 1)](&args) }
     };
     // The larger operand is read once, the smaller again and again from the cache.
     if weights.bytes() > pixels * weights.depth {

@@ -32,10 +32,10 @@ mod x86;
 #[cfg(test)]
 mod tests;
 
-use std::{env, sync::OnceLock};
+use std::env;
 
 use depthwise::Row;
-use elementwise::Sum;
+use elementwise::{Dense, Sum};
 use gemm::Tile;
 
 /// Parameters of channels come in multiples of this many, the last ones zero.
@@ -79,12 +79,16 @@ pub(crate) struct Kernels {
     depthwise: Row,
     /// Residual sum.
     sum: Sum,
+    /// Matrix times vector.
+    dense: Dense,
 }
 
-/// Tiles of so many rows; `tiles[i]` takes `i + 1` blocks of columns.
+/// Tiles of so many rows and at most so many blocks of columns a call; `tiles[i]` takes `i + 1` blocks,
+/// the last one any number of them.
 #[derive(Debug)]
 struct Shape {
     rows: usize,
+    blocks: usize,
     tiles: &'static [Tile],
 }
 
@@ -123,13 +127,15 @@ impl Kernels {
         found
     }
 
-    /// The best for this processor, or those `CSP_KERNELS` names.
+    /// Those named, else those `CSP_KERNELS` names, else the best for this processor.
     ///
     /// # Errors
-    /// `CSP_KERNELS` names kernels that do not exist or that this processor cannot run.
-    pub fn select() -> Result<&'static Self, String> {
-        static CHOSEN: OnceLock<Result<&'static Kernels, String>> = OnceLock::new();
-        CHOSEN.get_or_init(|| Self::named(env::var("CSP_KERNELS").ok().as_deref())).clone()
+    /// Kernels that do not exist or that this processor cannot run.
+    pub fn select(name: Option<&str>) -> Result<&'static Self, String> {
+        match name {
+            Some(name) => Self::named(Some(name)),
+            None => Self::named(env::var("CSP_KERNELS").ok().as_deref()),
+        }
     }
 
     fn named(name: Option<&str>) -> Result<&'static Self, String> {
@@ -137,7 +143,7 @@ impl Kernels {
         let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(available[0]) };
         available.iter().copied().find(|kernels| kernels.name == name).ok_or_else(|| {
             let names: Vec<_> = available.iter().map(|kernels| kernels.name).collect();
-            format!("CSP_KERNELS is `{name}`: this processor runs {}", names.join(", "))
+            format!("kernels `{name}` (CSP_KERNELS): this processor runs {}", names.join(", "))
         })
     }
 }

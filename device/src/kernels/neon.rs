@@ -5,7 +5,7 @@ use std::arch::{aarch64::*, asm};
 use super::{
     Kernels, LANES, Shape,
     depthwise::RowArgs,
-    elementwise::{SumArgs, sum_body},
+    elementwise::{SumArgs, dense_body, sum_body},
     gemm::TileArgs,
 };
 
@@ -16,9 +16,10 @@ pub(super) static NEON: Kernels = Kernels {
     columns: COLUMNS,
     depth: 16,
     shift: 0,
-    shapes: &[Shape { rows: 4, tiles: &[tile] }],
+    shapes: &[Shape { rows: 4, blocks: 16, tiles: &[tile] }],
     depthwise: row,
     sum,
+    dense,
 };
 
 pub(super) static DOTPROD: Kernels = Kernels {
@@ -26,43 +27,47 @@ pub(super) static DOTPROD: Kernels = Kernels {
     columns: COLUMNS,
     depth: 4,
     shift: 0,
-    shapes: &[Shape { rows: 8, tiles: &[tile_dot::<1>, tile_dot::<2>] }],
+    shapes: &[Shape { rows: 8, blocks: 2, tiles: &[tile_dot::<1>, tile_dot::<2>] }],
     depthwise: row,
     sum,
+    dense,
 };
 
-/// 4 × 4 sums, 16 of depth a step: the products of two inputs with weights of −127 to 127 fit 16 bits,
-/// so a step is one multiply, one multiply-accumulate and one pairwise accumulate for 16 products.
+/// 4 × 4 sums a block, 16 of depth a step: the products of two inputs with weights of −127 to 127 fit 16
+/// bits, so a step is one multiply, one multiply-accumulate and one pairwise accumulate for 16 products.
 ///
 /// # Safety
-/// See [`super::gemm::Tile`]; `COLUMNS` × 16 weights a group, one block.
+/// See [`super::gemm::Tile`]; `COLUMNS` × 16 weights a group, any number of blocks.
 #[target_feature(enable = "neon")]
 unsafe fn tile(args: &TileArgs) {
-    let mut sums = [[vdupq_n_s32(0); COLUMNS]; 4];
-    // SAFETY: the contract gives 4 offsets a tap, each with groups × 16 readable bytes, and a block.
-    unsafe {
-        for tap in 0..args.taps {
-            let mut x = [args.x; 4];
-            for (r, x) in x.iter_mut().enumerate() {
-                *x = args.x.add(*args.offsets.add(tap * 4 + r));
-            }
-            let mut weights = args.weights.add(tap * args.groups * COLUMNS * 16);
-            for _ in 0..args.groups {
-                let w = vld1q_s8_x4(weights);
-                let w = [w.0, w.1, w.2, w.3];
-                for (sums, x) in sums.iter_mut().zip(&mut x) {
-                    let input = vld1q_s8(*x);
-                    *x = x.add(16);
-                    for (sum, &w) in sums.iter_mut().zip(&w) {
-                        let pairs = vmull_s8(vget_low_s8(input), vget_low_s8(w));
-                        *sum = vpadalq_s16(*sum, vmlal_high_s8(pairs, input, w));
-                    }
+    for block in 0..args.blocks {
+        let mut sums = [[vdupq_n_s32(0); COLUMNS]; 4];
+        // SAFETY: the contract gives 4 offsets a tap, each with groups × 16 readable bytes, blocks of
+        // weights `block` bytes apart, parameters for them and room for `rows` × `columns` outputs.
+        unsafe {
+            let mut weights = args.weights.add(block * args.block);
+            for tap in 0..args.taps {
+                let mut x = [args.x; 4];
+                for (r, x) in x.iter_mut().enumerate() {
+                    *x = args.x.add(*args.offsets.add(tap * 4 + r));
                 }
-                weights = weights.add(COLUMNS * 16);
+                for _ in 0..args.groups {
+                    let w = vld1q_s8_x4(weights);
+                    let w = [w.0, w.1, w.2, w.3];
+                    for (sums, x) in sums.iter_mut().zip(&mut x) {
+                        let input = vld1q_s8(*x);
+                        *x = x.add(16);
+                        for (sum, &w) in sums.iter_mut().zip(&w) {
+                            let pairs = vmull_s8(vget_low_s8(input), vget_low_s8(w));
+                            *sum = vpadalq_s16(*sum, vmlal_high_s8(pairs, input, w));
+                        }
+                    }
+                    weights = weights.add(COLUMNS * 16);
+                }
             }
+            let across = |s: [int32x4_t; COLUMNS]| vpaddq_s32(vpaddq_s32(s[0], s[1]), vpaddq_s32(s[2], s[3]));
+            store(args, block * COLUMNS, 0, sums.map(across));
         }
-        let across = |s: [int32x4_t; COLUMNS]| vpaddq_s32(vpaddq_s32(s[0], s[1]), vpaddq_s32(s[2], s[3]));
-        store(args, sums.map(across));
     }
 }
 
@@ -97,21 +102,8 @@ unsafe fn tile_dot<const B: usize>(args: &TileArgs) {
             }
         }
         for (b, sums) in sums.into_iter().enumerate() {
-            let columns = args.columns.saturating_sub(b * COLUMNS).min(COLUMNS);
-            for half in 0..2 {
-                let first = half * 4;
-                store(
-                    &TileArgs {
-                        bias: args.bias.add(b * COLUMNS),
-                        scale: args.scale.add(b * COLUMNS),
-                        out: args.out.wrapping_add(b * COLUMNS + first * args.stride),
-                        rows: args.rows.saturating_sub(first).min(4),
-                        columns,
-                        ..*args
-                    },
-                    [sums[first], sums[first + 1], sums[first + 2], sums[first + 3]],
-                );
-            }
+            store(args, b * COLUMNS, 0, [sums[0], sums[1], sums[2], sums[3]]);
+            store(args, b * COLUMNS, 4, [sums[4], sums[5], sums[6], sums[7]]);
         }
     }
 }
@@ -128,30 +120,31 @@ fn dot(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     sum
 }
 
-/// Four rows of four sums.
+/// Four rows of four sums, the first at `row` and `column` of the tile.
 ///
 /// # Safety
-/// Parameters for `COLUMNS` columns, room for `rows` × `columns` outputs.
+/// Parameters for `COLUMNS` columns, room for the tile's `rows` × `columns` outputs.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn store(args: &TileArgs, sums: [int32x4_t; 4]) {
-    // SAFETY: the contract.
+unsafe fn store(args: &TileArgs, column: usize, row: usize, sums: [int32x4_t; 4]) {
+    // SAFETY: the contract; rows and columns beyond the tile's are not written.
     unsafe {
-        let bias = vld1q_s32(args.bias);
-        let scale = vld1q_f32(args.scale);
+        let bias = vld1q_s32(args.bias.add(column));
+        let scale = vld1q_f32(args.scale.add(column));
         let bytes = requant(sums, [bias; 4], [scale; 4], args.zero);
-        if args.rows == 4 && args.columns == COLUMNS {
+        if args.rows >= row + 4 && args.columns >= column + COLUMNS {
+            let out = args.out.add(row * args.stride + column);
             let words = vreinterpretq_s32_s8(bytes);
-            args.out.cast::<i32>().write_unaligned(vgetq_lane_s32::<0>(words));
-            args.out.add(args.stride).cast::<i32>().write_unaligned(vgetq_lane_s32::<1>(words));
-            args.out.add(2 * args.stride).cast::<i32>().write_unaligned(vgetq_lane_s32::<2>(words));
-            args.out.add(3 * args.stride).cast::<i32>().write_unaligned(vgetq_lane_s32::<3>(words));
+            vst1q_lane_s32::<0>(out.cast(), words);
+            vst1q_lane_s32::<1>(out.add(args.stride).cast(), words);
+            vst1q_lane_s32::<2>(out.add(2 * args.stride).cast(), words);
+            vst1q_lane_s32::<3>(out.add(3 * args.stride).cast(), words);
         } else {
             let mut all = [0i8; 16];
             vst1q_s8(all.as_mut_ptr(), bytes);
-            for row in 0..args.rows {
-                for column in 0..args.columns {
-                    *args.out.add(row * args.stride + column) = all[row * COLUMNS + column];
+            for r in row..args.rows.min(row + 4) {
+                for c in column..args.columns.min(column + COLUMNS) {
+                    *args.out.add(r * args.stride + c) = all[(r - row) * COLUMNS + c - column];
                 }
             }
         }
@@ -245,4 +238,10 @@ unsafe fn row_of<const T: usize>(args: &RowArgs) {
 /// None needed: every 64-bit ARM has NEON.
 unsafe fn sum(args: &SumArgs, a: &[i8], b: &[i8], out: &mut [i8]) {
     sum_body(args, a, b, out);
+}
+
+/// # Safety
+/// None needed: every 64-bit ARM has NEON.
+unsafe fn dense(x: &[i8], zero: i8, weights: &[i8], sums: &mut [i32]) {
+    dense_body(x, zero, weights, sums);
 }

@@ -3,7 +3,7 @@
 use super::{
     Kernels, Shape,
     depthwise::RowArgs,
-    elementwise::{SumArgs, sum_body},
+    elementwise::{SumArgs, dense_body, nearest, sum_body},
     gemm::TileArgs,
 };
 
@@ -12,9 +12,10 @@ pub(super) static KERNELS: Kernels = Kernels {
     columns: COLUMNS,
     depth: 1,
     shift: 0,
-    shapes: &[Shape { rows: 1, tiles: &[tile] }],
+    shapes: &[Shape { rows: 1, blocks: 1, tiles: &[tile] }],
     depthwise: row,
     sum,
+    dense,
 };
 
 /// Wide enough for the compiler to use what vectors there are.
@@ -23,9 +24,7 @@ const COLUMNS: usize = 16;
 /// The arithmetic of all kernels: scale in f32, to the nearest integer, ties to even, clamp.
 #[inline(always)]
 pub(super) fn requant(sum: i32, bias: i32, scale: f32, zero: i8) -> i8 {
-    let zero = f32::from(zero);
-    let value = sum.wrapping_add(bias) as f32 * scale;
-    (value.max(-128.0 - zero).min(127.0 - zero).round_ties_even() + zero) as i8
+    nearest(sum.wrapping_add(bias) as f32 * scale, zero)
 }
 
 /// # Safety
@@ -87,4 +86,10 @@ pub(super) unsafe fn row_from(args: &RowArgs, first: usize) {
 /// None needed; the type is that of the other processors' kernels.
 unsafe fn sum(args: &SumArgs, a: &[i8], b: &[i8], out: &mut [i8]) {
     sum_body(args, a, b, out);
+}
+
+/// # Safety
+/// None needed; the type is that of the other processors' kernels.
+unsafe fn dense(x: &[i8], zero: i8, weights: &[i8], sums: &mut [i32]) {
+    dense_body(x, zero, weights, sums);
 }

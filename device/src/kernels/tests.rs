@@ -6,7 +6,7 @@ use super::{
     Kernels, Requant,
     buffer::Buffer,
     depthwise::{Filters, depthwise},
-    elementwise::{SumArgs, global_average, quantize, sum},
+    elementwise::{SumArgs, dense_i32, global_average, quantize, sum},
     gemm::{Weights, convolve},
     scalar,
     window::Window,
@@ -167,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn residual_sum(
+    fn residual_sum_and_dense_layer(
         a in prop::collection::vec(any::<i8>(), 1..200),
         seed in any::<u8>(),
         zeros in any::<[i8; 3]>(),
@@ -183,6 +183,19 @@ proptest! {
         let real = |x: i8, i: usize| (i32::from(x) - i32::from(zeros[i])) as f32 * scales[i];
         let expected: Vec<i8> =
             a.iter().zip(&b).map(|(&a, &b)| quantize(real(a, 0) + real(b, 1), scales[2], zeros[2])).collect();
+        for kernels in Kernels::available() {
+            let columns = 1 + usize::from(seed) % 90;
+            let weights: Vec<i8> = (0..a.len() * columns).map(|i| a[i % a.len()].wrapping_mul(i as i8)).collect();
+            let expected: Vec<i32> = (0..columns)
+                .map(|n| {
+                    let products = a.iter().enumerate().map(|(k, &x)| {
+                        (i32::from(x) - i32::from(zeros[0])) * i32::from(weights[k * columns + n])
+                    });
+                    products.sum()
+                })
+                .collect();
+            prop_assert_eq!(dense_i32(kernels, &a, zeros[0], &weights, columns), expected, "{}", kernels.name);
+        }
         for kernels in Kernels::available() {
             let mut out = vec![0; a.len()];
             sum(kernels, &args, &a, &b, &mut out);

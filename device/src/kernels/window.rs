@@ -42,21 +42,42 @@ impl Window {
         self.origin + self.input[0] * self.input[1] * self.channels + self.span - self.channels
     }
 
-    /// Where the input pixel under `tap` of output pixel `pixel` begins; 0, the pixel outside, if there
-    /// is none.
-    pub fn offset(&self, pixel: usize, tap: usize) -> usize {
+    /// Where the input pixels under the taps of output pixels `first..` begin; 0, the pixel outside, where
+    /// there is none. The last pixel stands for those beyond it.
+    ///
+    /// `offsets[tap * taps_apart + i * pixels_apart]` is that of `tap` and pixel `first + i`.
+    pub fn offsets(&self, first: usize, offsets: &mut [usize], taps_apart: usize, pixels_apart: usize) {
+        let last = self.output[0] * self.output[1] - 1;
+        let count = offsets.len() / self.taps();
         if self.is_identity() {
-            return self.origin + pixel * self.channels;
+            for i in 0..count {
+                offsets[i * pixels_apart] = self.origin + (first + i).min(last) * self.channels;
+            }
+            return;
         }
-        let at = |side: usize, out: usize, tap: usize| {
-            let place = (out * self.stride[side] + tap * self.dilation[side]).wrapping_sub(self.pad[side]);
-            (place < self.input[side]).then_some(place)
-        };
-        let y = at(0, pixel / self.output[1], tap / self.kernel[1]);
-        let x = at(1, pixel % self.output[1], tap % self.kernel[1]);
-        match (y, x) {
-            (Some(y), Some(x)) => self.origin + (y * self.input[1] + x) * self.channels,
-            _ => 0,
+        // Divided once: this runs as often as there are output pixels.
+        let (mut y, mut x) = (first / self.output[1], first % self.output[1]);
+        for i in 0..count {
+            let left = (x * self.stride[1]).wrapping_sub(self.pad[1]);
+            let top = (y * self.stride[0]).wrapping_sub(self.pad[0]);
+            let mut at = i * pixels_apart;
+            for v in 0..self.kernel[0] {
+                let v = top.wrapping_add(v * self.dilation[0]);
+                let line =
+                    self.origin.wrapping_add(v.wrapping_mul(self.input[1]).wrapping_mul(self.channels));
+                for u in 0..self.kernel[1] {
+                    let u = left.wrapping_add(u * self.dilation[1]);
+                    let inside = v < self.input[0] && u < self.input[1];
+                    offsets[at] = if inside { line + u * self.channels } else { 0 };
+                    at += taps_apart;
+                }
+            }
+            if first + i < last {
+                x += 1;
+                if x == self.output[1] {
+                    (x, y) = (0, y + 1);
+                }
+            }
         }
     }
 }

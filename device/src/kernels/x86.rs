@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{
     Kernels, LANES, Shape,
     depthwise::RowArgs,
-    elementwise::{SumArgs, sum_body},
+    elementwise::{SumArgs, dense_body, sum_body},
     gemm::TileArgs,
 };
 
@@ -17,9 +17,10 @@ pub(super) static AVX2: Kernels = Kernels {
     columns: COLUMNS,
     depth: 2,
     shift: 0,
-    shapes: &[Shape { rows: 4, tiles: &[tile_avx2::<4>] }],
+    shapes: &[Shape { rows: 4, blocks: 1, tiles: &[tile_avx2::<4>] }],
     depthwise: row,
     sum,
+    dense,
 };
 
 pub(super) static AVX_VNNI: Kernels = Kernels {
@@ -27,9 +28,10 @@ pub(super) static AVX_VNNI: Kernels = Kernels {
     columns: COLUMNS,
     depth: 4,
     shift: 128,
-    shapes: &[Shape { rows: 5, tiles: &[tile_avx_vnni::<5>] }],
+    shapes: &[Shape { rows: 5, blocks: 1, tiles: &[tile_avx_vnni::<5>] }],
     depthwise: row,
     sum,
+    dense,
 };
 
 /// The same on 256-bit registers of a processor with AVX-512.
@@ -38,9 +40,10 @@ pub(super) static AVX512_VNNI_256: Kernels = Kernels {
     columns: COLUMNS,
     depth: 4,
     shift: 128,
-    shapes: &[Shape { rows: 5, tiles: &[tile_avx512_vnni::<5>] }],
+    shapes: &[Shape { rows: 5, blocks: 1, tiles: &[tile_avx512_vnni::<5>] }],
     depthwise: row,
     sum,
+    dense,
 };
 
 /// Sums in 32 bits of products of 16-bit numbers: `vpmaddubsw` would saturate, this cannot.
@@ -228,4 +231,11 @@ unsafe fn row_of<const T: usize>(args: &RowArgs) {
 #[target_feature(enable = "avx2")]
 unsafe fn sum(args: &SumArgs, a: &[i8], b: &[i8], out: &mut [i8]) {
     sum_body(args, a, b, out);
+}
+
+/// # Safety
+/// The processor has AVX2.
+#[target_feature(enable = "avx2")]
+unsafe fn dense(x: &[i8], zero: i8, weights: &[i8], sums: &mut [i32]) {
+    dense_body(x, zero, weights, sums);
 }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Parser;
 use csp_device::{
-    cli::{Exit, classify, run},
+    cli::{Exit, bench, classify, run},
     store,
 };
 use csp_models::{
@@ -223,4 +223,35 @@ fn without_a_receiver_the_site_or_nothing_is_the_place() {
     let records = predictions(dir.path());
     assert_eq!(records.len(), 3);
     assert!(records.iter().all(|record| record.place.is_none() && record.provenance.as_str() == "image"));
+}
+
+#[derive(Parser)]
+struct Bench {
+    #[command(flatten)]
+    args: bench::BenchArgs,
+}
+
+#[test]
+fn bench_measures_and_explains() {
+    let dir = desk();
+    let model = dir.path().join("m.cspm");
+    let measure = |more: &[&str]| {
+        let first = ["bench", model.to_str().unwrap(), "--runs", "5"];
+        bench::bench(&Bench::parse_from(first.iter().chain(more)).args).unwrap()
+    };
+    let report = measure(&["--engine", "csp", "--explain"]);
+    let [engine] = &report.engines[..] else { panic!("{report:?}") };
+    assert_eq!((engine.engine.as_str(), engine.format), ("csp", NumberFormat::Int8));
+    assert!(engine.kernels.is_some());
+    assert!(0.0 < engine.best_ms && engine.best_ms <= engine.median_ms && engine.median_ms <= engine.p90_ms);
+    assert!(engine.load_ms > 0.0 && engine.peak_rss_kib.is_some_and(|kib| kib > 0));
+    // every node of the int8 network is ours, and every convolution is timed
+    assert!(report.nodes.iter().all(|node| node.engine != "tract"), "{:?}", report.nodes);
+    let timed = report.steps.iter().filter(|step| step.kind.contains("convolution")).count();
+    assert_eq!(timed, report.nodes.iter().filter(|node| node.op == "QLinearConv").count());
+    for (which, format) in [("tract", NumberFormat::Int8), ("f32", NumberFormat::F32)] {
+        let report = measure(&["--engine", which, "--explain"]);
+        assert_eq!((report.engines[0].format, report.engines[0].kernels.as_deref()), (format, None));
+        assert!(report.nodes.iter().all(|node| node.engine == "tract" && node.reason.is_some()));
+    }
 }

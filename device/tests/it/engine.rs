@@ -1,6 +1,6 @@
 //! Networks: the same numbers as onnxruntime, and no panic whatever the bytes.
 
-use csp_device::infer::{Engine, EngineOptions, InferError};
+use csp_device::infer::{Engine, EngineOptions, InferError, kernel_names};
 use csp_models::{
     bundle::Bundle,
     manifest::{Manifest, NumberFormat, file},
@@ -41,6 +41,25 @@ fn int8_answers_as_onnxruntime_does() {
     .unwrap();
     assert_eq!(f32.format(), NumberFormat::F32);
     close(&f32.classify(&fixture::pixels(0)).unwrap(), &fixture::expected()["f32"][0], 1e-4);
+}
+
+#[test]
+fn every_kernel_answers_the_same() {
+    let bundle = fixture::bundle(NumberFormat::Int8);
+    let load = |kernels| Engine::load_with(&bundle, EngineOptions { kernels, ..EngineOptions::default() });
+    let best = load(None).unwrap();
+    assert_eq!(best.operators()[..2], ["Source", "CspInt8Region"]);
+    for name in kernel_names() {
+        let engine = load(Some(name)).unwrap();
+        assert_eq!(engine.kernels(), Some(name));
+        for index in 0..3 {
+            let pixels = fixture::pixels(index);
+            assert_eq!(engine.classify(&pixels).unwrap(), best.classify(&pixels).unwrap(), "{name}");
+        }
+    }
+    // forced to what this processor cannot run
+    let error = load(Some("6502")).unwrap_err().to_string();
+    assert!(error.contains("6502") && error.contains("scalar"), "{error}");
 }
 
 #[test]

@@ -24,7 +24,11 @@ use std::{
 };
 
 use tract_onnx::{
-    pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto},
+    pb::{
+        GraphProto, ModelProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto,
+        tensor_shape_proto::{Dimension, dimension},
+        type_proto,
+    },
     prelude::*,
     tract_core::ops::source::TypedSource,
 };
@@ -246,8 +250,17 @@ fn splice(
             .filter(|tensor| part.constants.binary_search(&tensor.name.as_str()).is_ok())
             .cloned()
             .collect(),
-        input: part.inputs.iter().map(|name| info(name)).collect(),
-        output: gives.iter().map(|name| info(name)).collect(),
+        input: part
+            .inputs
+            .iter()
+            .map(|name| info(source, name))
+            .collect::<Result<_, _>>()
+            .map_err(TractError::msg)?,
+        output: gives
+            .iter()
+            .map(|name| info(source, name))
+            .collect::<Result<_, _>>()
+            .map_err(TractError::msg)?,
         ..GraphProto::default()
     };
     let small = ModelProto {
@@ -256,11 +269,7 @@ fn splice(
         graph: Some(graph),
         ..ModelProto::default()
     };
-    let mut parsed = super::network::tract_parser().model_for_proto_model(&small)?;
-    for (at, name) in part.inputs.iter().enumerate() {
-        let value = source.value(name).map_err(TractError::msg)?;
-        parsed.set_input_fact(at, datum_type(value.dtype).fact(&value.shape[..]).into())?;
-    }
+    let parsed = super::network::tract_parser().model_for_proto_model(&small)?;
     let typed = parsed.into_typed()?;
     let mut map: HashMap<OutletId, OutletId> = HashMap::new();
     for (outlet, name) in typed.input_outlets()?.iter().zip(&part.inputs) {
@@ -286,8 +295,19 @@ fn splice(
     Ok(())
 }
 
-fn info(name: &str) -> ValueInfoProto {
-    ValueInfoProto { name: name.to_string(), ..ValueInfoProto::default() }
+/// The declaration of a value, from what the profile check found.
+fn info(source: Source<'_>, name: &str) -> Result<ValueInfoProto, String> {
+    let value = source.value(name)?;
+    let dim = |&size: &usize| Dimension {
+        value: Some(dimension::Value::DimValue(size as i64)),
+        ..Dimension::default()
+    };
+    let tensor = type_proto::Tensor {
+        elem_type: value.dtype.onnx(),
+        shape: Some(TensorShapeProto { dim: value.shape.iter().map(dim).collect() }),
+    };
+    let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
+    Ok(ValueInfoProto { name: name.to_string(), r#type: Some(kind), ..ValueInfoProto::default() })
 }
 
 /// Time of each step of a model that is one region: name, kind, duration.
@@ -298,3 +318,6 @@ pub(super) fn step_times(model: &TypedModel, input: &[i8]) -> Option<Vec<(String
     region.plan.run(&[Given::I8(input)], Some(&mut clock))?;
     Some(region.plan.steps().zip(clock).map(|((name, kind), time)| (name.to_string(), kind, time)).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -219,11 +219,6 @@ impl Plan {
         }
     }
 
-    /// Bytes of the buffers of one run.
-    pub fn working_bytes(&self) -> usize {
-        self.buffers.iter().sum()
-    }
-
     /// Runs the region; `None` when the tensors given are not those planned for. `clock` gets the time
     /// of each step.
     pub fn run(&self, given: &[Given<'_>], clock: Option<&mut Vec<Duration>>) -> Option<Vec<Vector>> {
@@ -432,7 +427,7 @@ impl Memory {
             }
             Action::DenseI32 { x, out, zero, weights, columns } => {
                 let Vector::I8(x) = &self.vectors[*x] else { return None };
-                self.vectors[*out] = Vector::I32(dense_i32(x, *zero, weights, *columns));
+                self.vectors[*out] = Vector::I32(dense_i32(kernels, x, *zero, weights, *columns));
             }
             Action::DenseF32 { x, out, weights, bias } => {
                 self.vectors[*out] = Vector::F32(dense_f32(self.real(*x)?, weights, bias));

@@ -29,6 +29,17 @@ impl Dtype {
         }
     }
 
+    /// ONNX's `TensorProto.DataType`.
+    pub(crate) fn onnx(self) -> i32 {
+        match self {
+            Self::F32 => DataType::Float as i32,
+            Self::I8 => DataType::Int8 as i32,
+            Self::U8 => DataType::Uint8 as i32,
+            Self::I32 => DataType::Int32 as i32,
+            Self::I64 => DataType::Int64 as i32,
+        }
+    }
+
     fn size(self) -> usize {
         match self {
             Self::I8 | Self::U8 => 1,

@@ -1,4 +1,4 @@
-//! `csp-tools bench`: how fast we are, and how fast others are at the same.
+//! `csp-tools bench pretrain`: steps of pre-training, ours and PyTorch's.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -9,22 +9,10 @@ use csp_host::training::{
 };
 use serde_json::{Value, json};
 
-/// Measure speed.
-#[derive(Debug, clap::Args)]
-pub struct BenchArgs {
-    #[command(subcommand)]
-    verb: BenchVerb,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum BenchVerb {
-    Pretrain(PretrainArgs),
-}
-
 /// Steps of contrastive pre-training on random rows; with --python also the same step in PyTorch,
 /// vectorised and in the structure of the original, one after the other on the same machine.
 #[derive(Debug, clap::Args)]
-struct PretrainArgs {
+pub struct PretrainArgs {
     /// Rows of the data set; 436000 rows of 2048 features are 3.6 GB.
     #[arg(long, default_value_t = 436_000)]
     rows: usize,
@@ -52,8 +40,7 @@ struct PretrainArgs {
 ///
 /// # Errors
 /// No such device, or a peer that fails.
-pub fn run(args: &BenchArgs) -> Result<()> {
-    let BenchVerb::Pretrain(args) = &args.verb;
+pub fn run(args: &PretrainArgs) -> Result<()> {
     let mut results = Vec::new();
     // the peers first: nothing of ours is in memory beside them
     if let Some(python) = &args.python {

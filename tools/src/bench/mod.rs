@@ -1,0 +1,30 @@
+//! `csp-tools bench`: how fast we are, and how fast others are at the same, in one run.
+
+mod infer;
+mod pretrain;
+
+use anyhow::Result;
+
+/// Measure speed beside named peers.
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    verb: BenchVerb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum BenchVerb {
+    Infer(infer::InferArgs),
+    Pretrain(pretrain::PretrainArgs),
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// A program that is missing or fails.
+pub fn run(args: &BenchArgs) -> Result<()> {
+    match &args.verb {
+        BenchVerb::Infer(args) => infer::run(args),
+        BenchVerb::Pretrain(args) => pretrain::run(args),
+    }
+}
