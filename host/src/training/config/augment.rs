@@ -10,17 +10,17 @@ use super::{Check, not_negative};
 pub struct AugmentConfig {
     /// How much.
     pub views: Views,
-    /// `views = "crop"`: least and largest share of the picture that is seen.
+    /// With crops: least and largest share of the picture that is seen.
     pub area: [f64; 2],
-    /// `views = "crop"`: how much wider than high, or higher than wide, the crop may be.
+    /// With crops: how much wider than high, or higher than wide, the crop may be.
     pub ratio: f64,
-    /// `views = "crop"`: largest relative change of brightness.
+    /// With crops: largest relative change of brightness.
     pub brightness: f64,
-    /// `views = "crop"`: largest relative change of contrast.
+    /// With crops: largest relative change of contrast.
     pub contrast: f64,
-    /// `views = "crop"`: largest relative change of saturation.
+    /// With crops: largest relative change of saturation.
     pub saturation: f64,
-    /// `views = "crop"`: largest shift of the hue, in turns.
+    /// With crops: largest shift of the hue, in turns.
     pub hue: f64,
 }
 

@@ -26,7 +26,7 @@ pub struct BackboneConfig {
     pub batch: usize,
     /// How gradients become steps.
     pub optimizer: OptimizerName,
-    /// `optimizer = "sgd"`: share of the last step that goes on.
+    /// With SGD: share of the last step that goes on.
     pub momentum: f64,
     /// Peak learning rate; warm-up over 5 % of the steps, then a cosine to zero.
     pub lr: f64,
