@@ -159,6 +159,12 @@ fn a_bad_bundle_is_refused() {
 }
 
 fn run_once(dir: &Path, more: &[&str]) -> run::Tally {
+    let (exit, tally) = run_to_exit(dir, more);
+    assert_eq!(exit, Exit::Done);
+    tally
+}
+
+fn run_to_exit(dir: &Path, more: &[&str]) -> (Exit, run::Tally) {
     let path = |name: &str| dir.join(name).display().to_string();
     let mut words: Vec<String> =
         ["run", "--once", "--desk", &path("desk"), "--model", &path("m.cspm"), "--store", &path("store")]
@@ -166,9 +172,7 @@ fn run_once(dir: &Path, more: &[&str]) -> run::Tally {
             .to_vec();
     words.extend(more.iter().map(ToString::to_string));
     let args = Run::parse_from(words).args;
-    let (exit, tally) = run::run(&args, &AtomicBool::new(false), &mut Vec::new()).unwrap();
-    assert_eq!(exit, Exit::Done);
-    tally
+    run::run(&args, &AtomicBool::new(false), &mut Vec::new()).unwrap()
 }
 
 fn entries(dir: &Path) -> Vec<Entry> {
@@ -219,7 +223,8 @@ fn without_a_receiver_the_site_or_nothing_is_the_place() {
     let noise: Vec<u8> = (0..50_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 23) as u8).collect();
     let path: PathBuf = dir.path().join("noise.log");
     fs::write(&path, noise).unwrap();
-    run_once(dir.path(), &["--nmea", path.to_str().unwrap()]);
+    let (exit, _) = run_to_exit(dir.path(), &["--nmea", path.to_str().unwrap()]);
+    assert_eq!(exit, Exit::Failed);
     let records = predictions(dir.path());
     assert_eq!(records.len(), 3);
     assert!(records.iter().all(|record| record.place.is_none() && record.provenance.as_str() == "image"));
