@@ -164,14 +164,14 @@ fn a_corrupt_network_with_good_digests_is_an_error_not_a_panic() {
 }
 
 #[test]
-fn a_receiver_that_talks_noise_leaves_the_place_unknown() {
+fn a_receiver_that_talks_noise_leaves_the_place_unknown_and_fails_the_run() {
     let dir = tempfile::tempdir().unwrap();
     let noise: Vec<u8> = (0..200_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let (nmea, store) = (dir.path().join("noise"), dir.path().join("store"));
     fs::write(&nmea, noise).unwrap();
     let trap = demo().join("trap/desk");
     let model = demo().join("model.cspm");
-    stdout(device(&[
+    let output = device(&[
         "run",
         "--once",
         "--desk",
@@ -182,7 +182,8 @@ fn a_receiver_that_talks_noise_leaves_the_place_unknown() {
         text(&model),
         "--store",
         text(&store),
-    ]));
+    ]);
+    assert_fails(&output, 1, &["--nmea", "noise", "no NMEA sentence"]);
     let logs = json(host(&["logs", "show", text(&store), "--json"]));
     let records = logs["records"].as_array().unwrap();
     assert_eq!(records.len(), fs::read_dir(demo().join("trap/desk")).unwrap().count());

@@ -30,7 +30,8 @@ use crate::{
 /// Run the trap: every picture that appears in a folder is classified and recorded.
 ///
 /// Each picture is recorded exactly once, across restarts: what the store has by name and SHA-256 is
-/// not done again. Time is the receiver's UTC once it has a fix, else this computer's clock. Ends
+/// not done again. A receiver that talks nonsense stops nothing: the records say that no place was known,
+/// and a recording without one sentence ends the run with exit code 1. Time is the receiver's UTC once it has a fix, else this computer's clock. Ends
 /// with Ctrl-C, or with --once when the folder is done.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
@@ -141,8 +142,11 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
             source.open(args.site, args.nmea_rate).context("--nmea")?
         }
     };
-    if args.nmea.is_some() && !receiver.is_open() {
+    // Only a recording has been heard to its end here.
+    let mut nonsense = None;
+    if let Some(name) = args.nmea.as_ref().filter(|_| !receiver.is_open()) {
         let (used, dropped) = gps.sentences();
+        nonsense = (used == 0).then_some((name, dropped));
         let fix = if gps.has_fix() { "" } else { ", no fix in it" };
         note!("receiver: {used} sentences used, {dropped} damaged{fix}");
     }
@@ -159,6 +163,13 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
     }
     let tally = watch(&mut trap, args, stop, out)?;
     note!("{} classified, {} failed, records in {}", tally.predictions, tally.failures, args.store.display());
+    if let Some((name, dropped)) = nonsense {
+        note!(
+            "error: --nmea {name}: no NMEA sentence in it ({dropped} damaged); every record was made without a \
+             receiver. Is it the right file, and text such as $GPRMC,…*hh?"
+        );
+        return Ok((Exit::Failed, tally));
+    }
     Ok((Exit::Done, tally))
 }
 
