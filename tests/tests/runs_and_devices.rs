@@ -1,6 +1,6 @@
 //! Devices and runs, by the program a user runs.
 
-use csp_tests::{assert_fails, demo, host, json, skip, stdout, text};
+use csp_tests::{assert_fails, demo, host, json, stdout, text, without_hardware};
 
 #[test]
 fn the_doctor_says_what_auto_takes() {
@@ -35,7 +35,7 @@ fn a_gpu_computes_what_the_cpu_does() {
         found["apis"].as_array().unwrap().iter().flat_map(|api| api["adapters"].as_array().unwrap());
     let gpus: Vec<_> = adapters.filter(|adapter| adapter["kind"] != "software").collect();
     if gpus.is_empty() {
-        skip("no GPU: self-check on a device other than the CPU did not run");
+        without_hardware("no GPU: self-check on a device other than the CPU did not run");
         return;
     }
     for gpu in gpus {
