@@ -189,6 +189,7 @@ fn watch(
                 match &*entry {
                     Entry::Prediction(_) => tally.predictions += 1,
                     Entry::Failure(_) => tally.failures += 1,
+                    Entry::Event(_) => {}
                 }
                 ignore_closed_pipe(report(&entry, args.json, out))?;
             }
@@ -263,6 +264,7 @@ fn report(entry: &Entry, json: bool, out: &mut dyn Write) -> io::Result<()> {
         Entry::Failure(failure) => {
             note!("#{} {} {}: not classified: {}", failure.seq, failure.time, failure.image, failure.error);
         }
+        Entry::Event(event) => note!("#{} {} {}", event.seq, event.time, event.event.kind()),
     }
     Ok(())
 }
@@ -272,10 +274,13 @@ fn json_line(entry: &Entry) -> serde_json::Result<serde_json::Value> {
     let digest = match entry {
         Entry::Prediction(record) => Some(record.image_sha256),
         Entry::Failure(record) => record.image_sha256,
+        Entry::Event(_) => None,
     };
     let mut value = serde_json::to_value(entry)?;
-    for fields in value.as_object_mut().into_iter().flat_map(|kinds| kinds.values_mut()) {
-        fields["image_sha256"] = digest.map(|digest| hex(&digest)).into();
+    if let Some(digest) = digest {
+        for fields in value.as_object_mut().into_iter().flat_map(|kinds| kinds.values_mut()) {
+            fields["image_sha256"] = hex(&digest).into();
+        }
     }
     Ok(value)
 }

@@ -14,9 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use csp_models::record::{
-    self, Entry, FailureRecord, MAX_FRAME, PredictionRecord, RECORD_SCHEMA, Segment, SegmentHeader,
-};
+use csp_models::record::{self, Entry, MAX_FRAME, RECORD_SCHEMA, Segment, SegmentHeader};
 
 pub use read::{read, segments};
 
@@ -140,12 +138,8 @@ impl Store {
             next_seq = next_seq.max(seq_after(&segment));
             recovery.damaged += segment.damaged.len() as u64;
             recovery.entries += segment.entries.len() as u64;
-            recovery.done.extend(segment.entries.iter().map(|entry| match entry {
-                Entry::Prediction(PredictionRecord { image, image_sha256, .. }) => {
-                    (image.clone(), Some(*image_sha256))
-                }
-                Entry::Failure(FailureRecord { image, image_sha256, .. }) => (image.clone(), *image_sha256),
-            }));
+            let pictures = segment.entries.iter().filter_map(Entry::picture);
+            recovery.done.extend(pictures.map(|(image, sha256)| (image.to_string(), sha256)));
             last = Some((number, path, bytes, segment));
         }
 

@@ -1,5 +1,5 @@
 use csp_models::{
-    record::FailureRecord,
+    record::{FailureRecord, Situation},
     time::{TimeSource, Timestamp},
 };
 use tempfile::TempDir;
@@ -23,6 +23,8 @@ fn entry(seq: u64, text: &str) -> Entry {
         image_sha256: Some([seq as u8; 32]),
         place: None,
         error: text.to_string(),
+        situation: Situation::default(),
+        sealed: None,
     })
 }
 

@@ -16,7 +16,7 @@ use core::fmt;
 
 use csp_models::{
     place::Place,
-    record::{Entry, FailureRecord, Latency, PredictionRecord},
+    record::{Entry, FailureRecord, Latency, Picture, PredictionRecord, Situation},
     time::{TimeSource, Timestamp},
 };
 use embedded_hal::delay::DelayNs;
@@ -271,12 +271,31 @@ where
             decision: prediction.decision,
             provenance: prediction.provenance,
             latency,
+            situation: self.situation(),
+            burst: Vec::new(),
+            crop: None,
+            set_aside: None,
+            picture: Picture::Elsewhere,
+            sealed: None,
         })
     }
 
     fn failure(&self, about: About, image_sha256: Option<[u8; 32]>, error: String) -> Entry {
         let About { image, time, place } = about;
-        Entry::Failure(FailureRecord { seq: self.store.next_seq(), time, image, image_sha256, place, error })
+        Entry::Failure(FailureRecord {
+            seq: self.store.next_seq(),
+            time,
+            image,
+            image_sha256,
+            place,
+            error,
+            situation: self.situation(),
+            sealed: None,
+        })
+    }
+
+    fn situation(&self) -> Situation {
+        Situation { monotonic_ms: self.now_ms(), ..Situation::default() }
     }
 
     fn now_ms(&self) -> u64 {

@@ -182,7 +182,7 @@ fn entries(dir: &Path) -> Vec<Entry> {
 fn predictions(dir: &Path) -> Vec<PredictionRecord> {
     let kept = entries(dir).into_iter().filter_map(|entry| match entry {
         Entry::Prediction(record) => Some(record),
-        Entry::Failure(_) => None,
+        Entry::Failure(_) | Entry::Event(_) => None,
     });
     kept.collect()
 }

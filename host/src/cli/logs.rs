@@ -149,6 +149,10 @@ fn print(entry: &Entry, k: usize) {
             print_heading(record.seq, record.time, &record.image);
             outln!("  failed    {}", record.error);
         }
+        Entry::Event(record) => {
+            print_heading(record.seq, record.time, record.event.kind());
+            outln!("  {}", serde_json::to_string(&record.event).unwrap_or_default());
+        }
     }
 }
 
@@ -181,7 +185,15 @@ fn to_json(header: Option<&SegmentHeader>, entry: &Entry, k: usize) -> Value {
             "place": record.place,
             "error": record.error,
         }),
+        Entry::Event(record) => json!({
+            "kind": "event",
+            "seq": record.seq,
+            "time": record.time.to_string(),
+            "time_source": record.time.source,
+            "event": record.event,
+        }),
     };
+    value["situation"] = json!(entry.situation());
     value["device"] = json!(header.map(|header| &header.device));
     value["deployment"] = json!(header.map(|header| &header.deployment));
     value["build"] = json!(header.map(|header| &header.build));

@@ -1,13 +1,24 @@
 //! What a trap writes down, and how it stands on disk.
 //!
-//! A segment is a run of frames, each `COBS(postcard(Entry) ‖ CRC-32C little-endian) ‖ 0x00`. The
-//! first frame is a [`SegmentHeader`]. A frame that fails its checksum is skipped and reported; a
-//! tail without its 0x00 was cut by a power failure. Entries are self-contained: they name classes,
-//! so they can be read years later without the model.
+//! | part | file |
+//! |---|---|
+//! | a picture's prediction, or why there is none | this one |
+//! | what happens to the trap besides | [`event`](Event) |
+//! | a value as bytes with a checksum | [`frame`](to_frame) |
+//! | a file of frames, of any condition | [`segment`](read_segment) |
+//!
+//! A segment is a run of frames, the first a [`SegmentHeader`]. A frame that fails its checksum is
+//! skipped and reported; a tail without its 0x00 was cut by a power failure. Entries are
+//! self-contained: they name classes, so they can be read years later without the model, and
+//! entries of every schema since the first are read.
+
+mod event;
+mod frame;
+mod segment;
+mod v1;
 
 use alloc::{string::String, vec::Vec};
 
-use crc::{CRC_32_ISCSI, Crc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -17,13 +28,12 @@ use crate::{
     time::Timestamp,
 };
 
-/// Version of the entries below. A reader refuses newer ones.
-pub const RECORD_SCHEMA: u16 = 1;
+pub use event::{Activity, ActivityReason, Event, EventRecord, LastRun};
+pub use frame::{FrameError, MAX_FRAME, from_frame, to_frame};
+pub use segment::{Segment, read_segment};
 
-/// Longest frame a reader accepts, bytes: anything longer is damage, not a record.
-pub const MAX_FRAME: usize = 1 << 20;
-
-const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+/// Version of the entries below. A reader refuses newer ones and reads all older ones.
+pub const RECORD_SCHEMA: u16 = 2;
 
 /// The first frame of a segment file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,13 +59,15 @@ impl SegmentHeader {
     pub const MAGIC: [u8; 8] = *b"CSPLOG\r\n";
 }
 
-/// One line of the trap's diary. Variants and fields are only ever appended.
+/// One line of the trap's diary. Variants are only ever appended; a changed field is a new schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
     /// A picture was classified.
     Prediction(PredictionRecord),
     /// A picture could not be classified: what the reviewer has to look at instead.
     Failure(FailureRecord),
+    /// Something else happened to the trap.
+    Event(EventRecord),
 }
 
 impl Entry {
@@ -64,8 +76,53 @@ impl Entry {
         match self {
             Self::Prediction(record) => record.seq,
             Self::Failure(record) => record.seq,
+            Self::Event(record) => record.seq,
         }
     }
+
+    /// When it happened, and by which clock.
+    pub fn time(&self) -> Timestamp {
+        match self {
+            Self::Prediction(record) => record.time,
+            Self::Failure(record) => record.time,
+            Self::Event(record) => record.time,
+        }
+    }
+
+    /// The board's state then.
+    pub fn situation(&self) -> &Situation {
+        match self {
+            Self::Prediction(record) => &record.situation,
+            Self::Failure(record) => &record.situation,
+            Self::Event(record) => &record.situation,
+        }
+    }
+
+    /// Name and SHA-256 of the picture the entry is about, if it is about one.
+    pub fn picture(&self) -> Option<(&str, Option<[u8; 32]>)> {
+        match self {
+            Self::Prediction(record) => Some((&record.image, Some(record.image_sha256))),
+            Self::Failure(record) => Some((&record.image, record.image_sha256)),
+            Self::Event(_) => None,
+        }
+    }
+}
+
+/// The board's state when an entry was made; what is not measured is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Situation {
+    /// Count of the board's starts: with `monotonic_ms` it dates entries made before a clock was set.
+    pub boot: u32,
+    /// Milliseconds since that start.
+    pub monotonic_ms: u64,
+    /// Battery voltage, millivolts.
+    pub battery_mv: Option<u16>,
+    /// Charge left, percent.
+    pub battery_percent: Option<u8>,
+    /// Temperature of the board, degrees Celsius.
+    pub temperature_c: Option<f32>,
+    /// Energy of this entry by the power model, millijoules.
+    pub energy_mj: Option<u32>,
 }
 
 /// Everything the trap knew when it named a picture.
@@ -89,6 +146,62 @@ pub struct PredictionRecord {
     pub provenance: Provenance,
     /// Where the time went.
     pub latency: Latency,
+    /// The board's state.
+    pub situation: Situation,
+    /// The other frames of the burst, in order; empty for a single picture.
+    pub burst: Vec<BurstFrame>,
+    /// What the moving part of the picture looks like by itself, where a burst showed one.
+    pub crop: Option<Crop>,
+    /// The best class that the allow-list of species ruled out, when it beat the decision.
+    pub set_aside: Option<Candidate>,
+    /// What became of the pixels.
+    pub picture: Picture,
+    /// The place, encrypted to the owner's key (age format, postcard of [`Place`]); `place` is then `None`.
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// One more frame of a burst.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BurstFrame {
+    /// File name.
+    pub image: String,
+    /// SHA-256 of the file; `None` when the frame failed.
+    pub image_sha256: Option<[u8; 32]>,
+    /// What the picture says of it alone: the best classes, best first.
+    pub image_top: Vec<(ClassId, f32)>,
+}
+
+/// The part of a picture that moved, classified by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Crop {
+    /// Left, top, width, height as shares of the oriented picture, 0 to 1.
+    pub bbox: [f32; 4],
+    /// The best classes, as for the whole frame.
+    pub candidates: Vec<Candidate>,
+    /// True when the decision rests on the crop, false for the whole frame.
+    pub decides: bool,
+}
+
+/// What became of a picture's pixels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Picture {
+    /// The file is kept as it is.
+    Kept,
+    /// Not kept, because its class belongs to that group (people, vehicles).
+    Suppressed {
+        /// The group.
+        group: String,
+    },
+    /// Kept encrypted to the owner's key; the file name ends in `.age`.
+    Sealed,
+    /// Not stored by the trap: the file belongs to somebody else (a desk's folder).
+    Elsewhere,
+    /// Could not be stored; the prediction is all there is.
+    NotStored {
+        /// Why, for a person.
+        problem: String,
+    },
 }
 
 /// A trigger without a prediction.
@@ -106,6 +219,10 @@ pub struct FailureRecord {
     pub place: Option<Place>,
     /// What went wrong, for a person.
     pub error: String,
+    /// The board's state.
+    pub situation: Situation,
+    /// The place, encrypted; see [`PredictionRecord::sealed`].
+    pub sealed: Option<Vec<u8>>,
 }
 
 /// One class of a prediction, with the three probabilities behind it.
@@ -170,99 +287,6 @@ pub struct Latency {
     pub prior_ms: f32,
 }
 
-/// Damage found while reading a segment.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FrameError {
-    /// The frame is not valid COBS, or too short, or too long.
-    #[error("not a frame ({length} bytes)")]
-    Framing {
-        /// Bytes between two delimiters.
-        length: usize,
-    },
-    /// The checksum does not match.
-    #[error("checksum mismatch")]
-    Checksum,
-    /// The checksum matches and the content is not understood.
-    #[error("content of another schema: {0}")]
-    Schema(postcard::Error),
-}
-
-/// A value as one frame, its 0x00 included.
-///
-/// # Errors
-/// Only when a value cannot be serialised (a sequence of unknown length).
-pub fn to_frame<T: Serialize>(value: &T) -> Result<Vec<u8>, postcard::Error> {
-    let mut bytes = postcard::to_allocvec(value)?;
-    let crc = CRC32C.checksum(&bytes);
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    let mut frame = cobs::encode_vec(&bytes);
-    frame.push(0);
-    Ok(frame)
-}
-
-/// The value of one frame, given without its 0x00.
-///
-/// # Errors
-/// [`FrameError`] says what is damaged.
-pub fn from_frame<T: for<'a> Deserialize<'a>>(frame: &[u8]) -> Result<T, FrameError> {
-    let framing = FrameError::Framing { length: frame.len() };
-    if frame.len() > MAX_FRAME {
-        return Err(framing);
-    }
-    let Ok(bytes) = cobs::decode_vec(frame) else { return Err(framing) };
-    let Some((content, crc)) = bytes.split_last_chunk::<4>() else { return Err(framing) };
-    if CRC32C.checksum(content) != u32::from_le_bytes(*crc) {
-        return Err(FrameError::Checksum);
-    }
-    postcard::from_bytes(content).map_err(FrameError::Schema)
-}
-
-/// What a segment holds: whole entries, and the damage between them.
-#[derive(Debug, Default)]
-pub struct Segment {
-    /// The header, unless it is damaged.
-    pub header: Option<SegmentHeader>,
-    /// The entries that read back, in order.
-    pub entries: Vec<Entry>,
-    /// Damaged frames, each with the byte offset it starts at.
-    pub damaged: Vec<(usize, FrameError)>,
-    /// Bytes after the last delimiter: a write that a power failure cut.
-    pub torn_tail: usize,
-}
-
-impl Segment {
-    /// The schema of a segment written by newer firmware, whose entries cannot be relied on.
-    pub fn newer_schema(&self) -> Option<u16> {
-        self.header.as_ref().map(|header| header.schema).filter(|&schema| schema > RECORD_SCHEMA)
-    }
-}
-
-/// Reads a segment of any condition; nothing readable is dropped.
-///
-/// Zeros after the last frame are torn as well: some file systems grow a file before they fill it.
-pub fn read_segment(bytes: &[u8]) -> Segment {
-    let mut segment = Segment::default();
-    let mut offset = 0;
-    let zeros = bytes.iter().rev().take_while(|&&byte| byte == 0).count().saturating_sub(1);
-    let (bytes, filled) = bytes.split_at(bytes.len() - zeros);
-    for piece in bytes.split_inclusive(|&byte| byte == 0) {
-        match piece.split_last() {
-            Some((0, frame)) if offset == 0 => match from_frame::<SegmentHeader>(frame) {
-                Ok(header) => segment.header = Some(header),
-                Err(error) => segment.damaged.push((offset, error)),
-            },
-            Some((0, frame)) => match from_frame(frame) {
-                Ok(entry) => segment.entries.push(entry),
-                Err(error) => segment.damaged.push((offset, error)),
-            },
-            _ => segment.torn_tail = piece.len(),
-        }
-        offset += piece.len();
-    }
-    segment.torn_tail += filled.len();
-    segment
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -299,6 +323,21 @@ pub(crate) mod tests {
             decision: Decision::Abstain,
             provenance: Provenance::ImageConfiguredSite,
             latency: Latency::default(),
+            situation: Situation {
+                boot: 3,
+                monotonic_ms: 77,
+                temperature_c: Some(-4.5),
+                ..Situation::default()
+            },
+            burst: vec![BurstFrame {
+                image: "b.jpg".into(),
+                image_sha256: None,
+                image_top: vec![(ClassId(2), 0.5)],
+            }],
+            crop: None,
+            set_aside: None,
+            picture: Picture::Suppressed { group: "human".into() },
+            sealed: None,
         })
     }
 
@@ -325,6 +364,34 @@ pub(crate) mod tests {
         let mut bytes = to_frame(&header()).unwrap();
         entries.iter().for_each(|entry| bytes.extend(to_frame(entry).unwrap()));
         bytes
+    }
+
+    /// Written by the first firmware; the file is never made again.
+    #[test]
+    fn schema_1_still_reads() {
+        let read = read_segment(include_bytes!("data/schema-1.seg"));
+        assert_eq!(read.header.unwrap().schema, 1);
+        assert!(read.damaged.is_empty() && read.torn_tail == 0);
+        let [Entry::Prediction(prediction), Entry::Failure(failure)] = &read.entries[..] else { panic!() };
+        let place = prediction.place.unwrap();
+        assert_eq!((place.at.lat(), place.uncertainty_m), (-1.2921, 12.5));
+        assert_eq!(place.source, PlaceSource::LastFix { age_s: 77 });
+        assert_eq!(prediction.latency, Latency { decode_ms: 1.5, image_ms: 2.25, prior_ms: 0.5 });
+        assert!(matches!(&prediction.decision, Decision::RollUp { name, .. } if name == "Lynx"));
+        assert_eq!((failure.seq, failure.error.as_str()), (1, "not a JPEG"));
+    }
+
+    #[test]
+    fn an_event_reads_back() {
+        let event = Event::Moved {
+            from: LatLon::new(1.0, 2.0).unwrap(),
+            to: LatLon::new(1.0, 2.1).unwrap(),
+            distance_m: 11_000.0,
+        };
+        let time = Timestamp { millis: 9, source: TimeSource::SinceBoot };
+        let entry = Entry::Event(EventRecord { seq: 4, time, situation: Situation::default(), event });
+        let frame = to_frame(&entry).unwrap();
+        assert_eq!(from_frame::<Entry>(&frame[..frame.len() - 1]), Ok(entry));
     }
 
     proptest! {
