@@ -24,6 +24,7 @@ use csp_host::{
 use csp_models::{
     labels::{ClassId, Label, Labels},
     place::LatLon,
+    situation::Situation,
 };
 
 /// Three classes told apart poorly by colour and well by longitude; 16 × 16 pixels, 24 cells.
@@ -177,9 +178,10 @@ fn a_class_from_places_joins_the_prior_and_nothing_else() {
     let before = files(&run);
     let out = dir.path().join("more");
     let at = |lat: f64, lon: f64| LatLon::new(lat, lon).unwrap();
-    let records: Vec<LatLon> = (0..10).map(|i| at(30.0 + 0.2 * f64::from(i), 60.0)).collect();
-    let others: Vec<(LatLon, ClassId)> =
-        data.rows.iter().filter_map(|row| Some((row.place?, row.class?))).collect();
+    let places: Vec<LatLon> = (0..10).map(|i| at(30.0 + 0.2 * f64::from(i), 60.0)).collect();
+    let records: Vec<Situation> = places.iter().copied().map(Situation::undated).collect();
+    let others: Vec<(Situation, ClassId)> =
+        data.rows.iter().filter_map(|row| Some((row.situation()?, row.class?))).collect();
     let added =
         AddClass { run: &run, out: &out, name: "violet", records: &records, others: &others, seed: 0 };
     let report = add_class(&added).unwrap();
@@ -201,7 +203,7 @@ fn a_class_from_places_joins_the_prior_and_nothing_else() {
     let was = RunPredictor { model: TrainedModel::load(&run, &device).unwrap(), device: device.clone() };
     let is = RunPredictor { model, device };
     let class = is.model.labels.find("violet").unwrap();
-    let scores = presence_map(&is, class, &[at(31.0, 60.0), at(-1.0, -20.5)]).unwrap();
+    let scores = presence_map(&is, class, &[at(31.0, 60.0), at(-1.0, -20.5)], None).unwrap();
     assert!(scores[0] > 2.0 * scores[1], "{scores:?}");
 
     // pictures are answered as before, among the classes the image network knows
@@ -219,8 +221,8 @@ fn a_class_from_places_joins_the_prior_and_nothing_else() {
     for name in ["map.png", "map.svg"] {
         let path = dir.path().join(name);
         let bounds: Bounds = "-30,-10,70,40".parse().unwrap();
-        let map = RangeMap { title: "violet", bounds, seen: &records, seen_are: "places seen", grain: 8 };
-        plots::range_map(&path, &map, |places| presence_map(&is, class, places)).unwrap();
+        let map = RangeMap { title: "violet", bounds, seen: &places, seen_are: "places seen", grain: 8 };
+        plots::range_map(&path, &map, |places| presence_map(&is, class, places, None)).unwrap();
         let bytes = fs::read(&path).unwrap();
         match image::load_from_memory(&bytes) {
             Ok(picture) => assert!(picture.width() > 1000 && name == "map.png"),

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     labels::{ClassId, Labels},
     place::Place,
+    situation::Situation,
+    time::YearFraction,
 };
 
 /// The parameters of the fusion, fitted on validation data and stored in the manifest.
@@ -104,17 +106,20 @@ pub fn sigmoid(logit: f64) -> f64 {
     }
 }
 
-/// Presence scores `[classes]` at a place: σ of the location logits, averaged over its disc.
+/// Presence scores `[classes]` at a place and date: σ of the location logits, averaged over the place's
+/// disc, and for a `seasonal` model over the year where the date is not known.
 ///
 /// # Errors
 /// Whatever `location_logits` returns for one of the points.
 pub fn presence<E>(
     place: &Place,
-    mut location_logits: impl FnMut(crate::place::LatLon) -> Result<Vec<f32>, E>,
+    date: Option<YearFraction>,
+    seasonal: bool,
+    mut location_logits: impl FnMut(Situation) -> Result<Vec<f32>, E>,
 ) -> Result<Vec<f64>, E> {
     let mut mean: Vec<f64> = Vec::new();
     let mut points = 0.0;
-    for point in place.disc() {
+    for point in place.disc().flat_map(|at| Situation::new(at, date).spread(seasonal)) {
         let logits = location_logits(point)?;
         mean.resize(logits.len(), 0.0);
         mean.iter_mut().zip(&logits).for_each(|(sum, &z)| *sum += sigmoid(f64::from(z)));
@@ -233,10 +238,25 @@ mod tests {
         let at = LatLon::new(10.0, 10.0).unwrap();
         let place = Place { uncertainty_m: 1000.0, ..Place::configured(at) };
         // a class present only north of the centre: about half the disc
-        let north = |p: LatLon| Ok::<_, ()>(vec![if p.lat() > 10.0 { 50.0 } else { -50.0 }]);
-        let half = presence(&place, north).unwrap()[0];
+        let north = |s: Situation| Ok::<_, ()>(vec![if s.at.lat() > 10.0 { 50.0 } else { -50.0 }]);
+        let half = presence(&place, None, false, north).unwrap()[0];
         assert!((half - 0.5).abs() < 0.15, "{half}");
-        assert_eq!(presence(&place, |_| Err::<Vec<f32>, _>("broken")), Err("broken"));
+        assert_eq!(presence(&place, None, false, |_| Err::<Vec<f32>, _>("broken")), Err("broken"));
+    }
+
+    #[test]
+    fn presence_is_averaged_over_a_year_nobody_knows_the_date_of() {
+        let place = Place::configured(LatLon::new(10.0, 10.0).unwrap());
+        // a class present in the first quarter only
+        let winter = |s: Situation| {
+            Ok::<_, ()>(vec![if s.date.is_some_and(|d| d.value() < 0.25) { 50.0 } else { -50.0 }])
+        };
+        let at = |date: Option<f64>, seasonal| {
+            presence(&place, date.and_then(YearFraction::new), seasonal, winter).unwrap()[0]
+        };
+        assert!((at(None, true) - 0.25).abs() < 1e-9);
+        assert!(at(Some(0.1), true) > 0.99 && at(Some(0.6), true) < 0.01);
+        assert!(at(None, false) < 0.01, "asked as it is");
     }
 
     #[test]

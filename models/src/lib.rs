@@ -5,6 +5,7 @@
 //! | [`place`] | validated coordinates and where they came from | core |
 //! | [`encoder`] | position features of a place, in f64 | core |
 //! | [`time`] | timestamps that say which clock they are from | core |
+//! | [`situation`] | a place at a time of the year | alloc |
 //! | [`labels`] | classes and their taxonomy | alloc |
 //! | [`fusion`] | `P(y|image) · P(y|place)` and the decision made on it | alloc |
 //! | [`record`] | what a trap writes down, and its framing on disk | alloc |
@@ -26,6 +27,7 @@ pub mod labels;
 pub mod manifest;
 pub mod place;
 pub mod record;
+pub mod situation;
 pub mod time;
 
 #[cfg(feature = "std")]

@@ -1,5 +1,6 @@
 //! Timestamps that say which clock they are from.
 
+use alloc::string::String;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,87 @@ impl YearFraction {
     pub fn value(self) -> f64 {
         self.0
     }
+
+    /// The middle of its day, the year cut into 365: what the field rounds to, so that a prior lasts a
+    /// day and the first picture of a day does not decide about the others.
+    pub fn midday(self) -> Self {
+        Self((f64::from(self.day()) + 0.5) / f64::from(DAYS))
+    }
+
+    /// From a day `2026-07-14` (any year), or the middle of a month: `7`, `jul`, `July`.
+    ///
+    /// # Errors
+    /// The text is neither, or there is no such day.
+    pub fn parse(text: &str) -> Result<Self, DateError> {
+        let text = text.trim();
+        let wrong = || DateError { text: text.into() };
+        let month_is = |name: &&str| {
+            text.len() >= 3 && name.get(..text.len()).is_some_and(|n| n.eq_ignore_ascii_case(text))
+        };
+        let named = MONTHS.iter().position(|name| month_is(&name)).map(|at| at as u8 + 1);
+        if let Some(month) = named.or_else(|| text.parse().ok()) {
+            let start = days_from_civil(2023, month, 1).ok_or_else(wrong)?;
+            let end =
+                if month == 12 { days_from_civil(2024, 1, 1) } else { days_from_civil(2023, month + 1, 1) };
+            let new_year = days_from_civil(2023, 1, 1).ok_or_else(wrong)?;
+            let middle = (start + end.ok_or_else(wrong)?) as f64 / 2.0 - new_year as f64;
+            return Self::new(middle / f64::from(DAYS)).ok_or_else(wrong);
+        }
+        let mut parts = text.split('-').map(|part| {
+            Some(part)
+                .filter(|part| part.bytes().all(|b| b.is_ascii_digit()))
+                .and_then(|part| part.parse().ok())
+        });
+        let mut next = || parts.next().flatten().ok_or_else(wrong);
+        let (year, month, day): (i64, i64, i64) = (next()?, next()?, next()?);
+        let (month, day) =
+            (u8::try_from(month).map_err(|_| wrong())?, u8::try_from(day).map_err(|_| wrong())?);
+        if parts.next().is_some() || !(1000..=9999).contains(&year) {
+            return Err(wrong());
+        }
+        let days = days_from_civil(year, month, day).ok_or_else(wrong)?;
+        Self::of(Timestamp { millis: days * 86_400_000, source: TimeSource::Rtc }).ok_or_else(wrong)
+    }
+
+    /// Day of a year of 365, from 0.
+    fn day(self) -> u16 {
+        // what was divided by 365 may come back short by a rounding
+        ((self.0 * f64::from(DAYS) + 1e-9) as u16).min(DAYS - 1)
+    }
+}
+
+impl fmt::Display for YearFraction {
+    /// Day and month: `14 July`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let new_year = days_from_civil(2023, 1, 1).unwrap_or_default();
+        let (_, month, day) = civil_from_days(new_year + i64::from(self.day()));
+        write!(f, "{day} {}", MONTHS[usize::from(month - 1) % MONTHS.len()])
+    }
+}
+
+/// Days the year is cut into.
+const DAYS: u16 = 365;
+
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+/// A text that names no time of the year.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no time of the year: give a day as YYYY-MM-DD, or a month (7, jul or july)")]
+pub struct DateError {
+    text: String,
 }
 
 /// Gregorian (year, month, day) of a day number counted from 1970-01-01.
@@ -131,5 +213,49 @@ mod tests {
         assert!((fraction(1_735_603_200_000) - 365.0 / 366.0).abs() < 1e-12);
         assert!(YearFraction::of(Timestamp { millis: 5, source: TimeSource::SinceBoot }).is_none());
         assert!(YearFraction::new(1.5).is_none() && YearFraction::new(f64::NAN).is_none());
+    }
+
+    #[test]
+    fn reads_days_and_months() {
+        let read = |text| YearFraction::parse(text).unwrap();
+        assert_eq!(read("2023-01-01").value(), 0.0);
+        assert_eq!(read("2024-12-31").value(), 365.0 / 366.0);
+        assert_eq!(read(" 2023-07-14 ").to_string(), "14 July");
+        for text in ["7", "07", "jul", "July", "JULY"] {
+            assert_eq!(read(text).value(), (181.0 + 15.5) / 365.0, "{text}");
+        }
+        assert_eq!(read("12").to_string(), "16 December");
+        for text in [
+            "",
+            "0",
+            "13",
+            "2023-13-01",
+            "2023-02-29",
+            "23-07-14",
+            "2023-07",
+            "2023-07-14-1",
+            "ju",
+            "julyy",
+            "2023-+7-14",
+            "NaN",
+            "tomorrow",
+            "2023-07-300",
+            "-5",
+        ] {
+            let error = YearFraction::parse(text).unwrap_err().to_string();
+            assert!(error.contains(text) && error.contains("YYYY-MM-DD"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_day_has_one_middle() {
+        for day in 0..365u16 {
+            let start = f64::from(day) / 365.0;
+            let middle = YearFraction::new(start).unwrap().midday();
+            assert_eq!(middle.value(), (f64::from(day) + 0.5) / 365.0);
+            assert_eq!(YearFraction::new(start + 0.99 / 365.0).unwrap().midday(), middle);
+            assert_eq!(middle.midday(), middle);
+        }
+        assert_eq!(YearFraction::new(1.0).unwrap().midday(), YearFraction::new(0.999).unwrap().midday());
     }
 }

@@ -26,7 +26,9 @@ use csp_host::{
         losses::presence::{PresenceConfig, PresenceKind},
     },
 };
-use csp_models::{encoder::PositionEncoder, fusion::sigmoid, labels::ClassId, place::LatLon};
+use csp_models::{
+    encoder::PositionEncoder, fusion::sigmoid, labels::ClassId, place::LatLon, situation::Situation,
+};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -281,6 +283,11 @@ fn cross_validate(region: &Region, candidate: &Candidate, folds: &[BTreeSet<usiz
 /// Held-out records of a species that its AUC needs.
 const FEWEST: usize = 3;
 
+/// The tables have no dates.
+fn undated(places: &[LatLon]) -> Vec<Situation> {
+    places.iter().copied().map(Situation::undated).collect()
+}
+
 fn seen(records: &[&Record]) -> Vec<(LatLon, ClassId)> {
     records.iter().map(|record| (record.at, record.class)).collect()
 }
@@ -384,8 +391,10 @@ fn network(
     let fit = PlaceFit { location, loss, steps, batch: 512, lr: 2e-3, weight_decay: 0.01, seed };
     let device = Device::flex();
     let around = if background > 0.0 { grid(region) } else { Vec::new() };
-    let network = fit.fit(&seen(records), region.species.len(), &around, &device);
-    let logits = location_logits(&network, &fit.location.encoder, places, &device);
+    let rows: Vec<(Situation, ClassId)> =
+        records.iter().map(|record| (Situation::undated(record.at), record.class)).collect();
+    let network = fit.fit(&rows, region.species.len(), &around, &device);
+    let logits = location_logits(&network, &fit.location.encoder, &undated(places), &device);
     let score = |row: Vec<f32>| -> Vec<f64> {
         if kind == PresenceKind::CrossEntropy {
             let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);

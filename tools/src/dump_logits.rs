@@ -20,7 +20,7 @@ use csp_models::{
     bundle::{Bundle, write_atomically},
     manifest::{NumberFormat, file},
     picture,
-    place::LatLon,
+    situation::Situation,
 };
 use serde_json::json;
 
@@ -76,13 +76,13 @@ pub fn run(args: &DumpArgs) -> Result<()> {
             pictures.iter().map(|pixels| engine.classify(pixels)).collect::<Result<_, _>>()?;
         write(&format!("{name}.logits.f32"), &bytes(logits.into_iter().flatten()))?;
     }
-    let places: Vec<LatLon> = rows.iter().filter_map(|(row, _)| row.place).collect();
+    let places: Vec<Situation> = rows.iter().filter_map(|(row, _)| row.situation()).collect();
     if let Some(encoder) = &manifest.encoder {
         let engine = Engine::load(&bundle)?;
-        let features = places.iter().flat_map(|&at| encoder.encode(at, None)).map(|feature| feature as f32);
+        let features = places.iter().flat_map(|s| encoder.encode(s.at, s.date)).map(|feature| feature as f32);
         write("features.f32", &bytes(features))?;
         let logits: Vec<Option<Vec<f32>>> =
-            places.iter().map(|&at| engine.location_logits(at)).collect::<Result<_, _>>()?;
+            places.iter().map(|&situation| engine.location_logits(situation)).collect::<Result<_, _>>()?;
         write(&format!("{}.logits.f32", file::LOCATION), &bytes(logits.into_iter().flatten().flatten()))?;
     }
     let index = json!({
@@ -90,7 +90,7 @@ pub fn run(args: &DumpArgs) -> Result<()> {
         "digest": csp_models::bundle::hex(&bundle.digest),
         "images": paths,
         "classes": rows.iter().map(|(_, class)| class.0).collect::<Vec<_>>(),
-        "places": places.iter().map(|at| [at.lat(), at.lon()]).collect::<Vec<_>>(),
+        "places": places.iter().map(|s| [s.at.lat(), s.at.lon()]).collect::<Vec<_>>(),
     });
     write("index.json", index.to_string().as_bytes())?;
     eprintln!("{} pictures in {}", pictures.len(), args.output.display());

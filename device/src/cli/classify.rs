@@ -14,6 +14,7 @@ use csp_models::{
     picture,
     place::{LatLon, Place},
     record::{Candidate, Latency, Provenance},
+    time::YearFraction,
 };
 use serde::Serialize;
 
@@ -47,6 +48,11 @@ pub struct ClassifyArgs {
     #[arg(long, requires = "lat", default_value_t = 0.0, value_name = "METRES")]
     pub uncertainty_m: f64,
 
+    /// When, for a model that knows seasons: a day (2026-07-14) or a month (7, jul). Without a date its
+    /// prior is the mean over the year.
+    #[arg(long, requires = "lat", value_name = "DAY|MONTH", value_parser = YearFraction::parse)]
+    pub date: Option<YearFraction>,
+
     /// Classes listed by image, by place and by both.
     #[arg(long, default_value_t = 3, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     pub top: u16,
@@ -67,6 +73,8 @@ pub struct Report {
     pub model: ModelLine,
     /// The place the pictures were said to be from.
     pub place: Option<Place>,
+    /// What the prior made of the date; `None` without a place, or for a model without seasons.
+    pub season: Option<Season>,
     /// One for each picture, in the order given.
     pub results: Vec<Answer>,
     /// Pictures that were not classified.
@@ -75,6 +83,16 @@ pub struct Report {
     pub load_ms: f64,
     /// The most memory the process has held, KiB.
     pub peak_rss_kib: Option<u64>,
+}
+
+/// The season of a prior.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Season {
+    /// The middle of that day, as a share of the year from 0 to 1.
+    Day(f64),
+    /// The mean over the year: no date was given.
+    YearMean,
 }
 
 /// Which model answered.
@@ -192,6 +210,13 @@ pub fn classify(args: &ClassifyArgs, place: Option<Place>) -> anyhow::Result<Rep
     for path in &args.images {
         seen.push(look(&engine, path, &mut logits));
     }
+    let season = place.filter(|_| engine.is_seasonal()).map(|_| match args.date {
+        Some(date) => Season::Day(date.midday().value()),
+        None => Season::YearMean,
+    });
+    if args.date.is_some() && !engine.is_seasonal() {
+        note!("note: this model knows no seasons, --date changes nothing");
+    }
     let mut predictor = Predictor::new(&engine);
     let mut logits = logits.chunks_exact(classes.max(1));
     let results: Vec<Answer> = args
@@ -201,7 +226,7 @@ pub fn classify(args: &ClassifyArgs, place: Option<Place>) -> anyhow::Result<Rep
         .map(|(path, seen)| {
             let said = seen.and_then(|latency| {
                 let logits = logits.next().unwrap_or_default();
-                answer(&mut predictor, logits, latency, place.as_ref(), usize::from(args.top))
+                answer(&mut predictor, logits, latency, (place.as_ref(), args.date), usize::from(args.top))
             });
             let (said, error) = match said {
                 Ok(said) => (Some(said), None),
@@ -213,7 +238,7 @@ pub fn classify(args: &ClassifyArgs, place: Option<Place>) -> anyhow::Result<Rep
     let failed = results.iter().filter(|answer| answer.error.is_some()).count();
     let manifest = engine.manifest();
     let model = ModelLine { name: manifest.name.clone(), digest: hex(&digest), format: engine.format() };
-    Ok(Report { model, place, results, failed, load_ms, peak_rss_kib: peak_rss_kib() })
+    Ok(Report { model, place, season, results, failed, load_ms, peak_rss_kib: peak_rss_kib() })
 }
 
 /// Runs the image network; its logits are added to `logits`, nothing is when it fails.
@@ -230,11 +255,11 @@ fn answer(
     predictor: &mut Predictor<&Engine>,
     logits: &[f32],
     mut latency: Latency,
-    place: Option<&Place>,
+    (place, date): (Option<&Place>, Option<YearFraction>),
     top: usize,
 ) -> Result<Said, InferError> {
     let start = Instant::now();
-    let prediction = predictor.predict(logits, place)?;
+    let prediction = predictor.predict(logits, place, date)?;
     if prediction.prior_computed {
         latency.prior_ms = millis(start);
     }
@@ -290,6 +315,14 @@ fn table(report: &Report) -> String {
         report.load_ms,
         describe(report.place.as_ref())
     );
+    match report.season.map(|season| match season {
+        Season::Day(share) => YearFraction::new(share),
+        Season::YearMean => None,
+    }) {
+        Some(Some(date)) => text += &format!("season {date}\n"),
+        Some(None) => text += "season not known: the mean over the year\n",
+        None => {}
+    }
     for answer in &report.results {
         text += &format!("\n{}\n", answer.image);
         if let Some(error) = &answer.error {

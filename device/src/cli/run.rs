@@ -157,7 +157,14 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
         Desk::open(&args.desk, recovery.done).with_context(|| format!("--desk {}", args.desk.display()))?;
 
     let live = receiver.is_open();
-    let mut trap = Trap::new(desk, receiver, gps, &engine, store, BoardClock::start());
+    let clock = BoardClock::start();
+    if engine.is_seasonal() && clock.utc_millis().is_none() {
+        note!(
+            "clock: never set; until the receiver gives the date, places are judged by their mean over the \
+             year (records stamped boot+…)"
+        );
+    }
+    let mut trap = Trap::new(desk, receiver, gps, &engine, store, clock);
     if live {
         wait_for_fix(&mut trap, args.wait_fix, stop);
     }

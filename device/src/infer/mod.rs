@@ -15,7 +15,7 @@ use csp_models::{
     labels::Labels,
     manifest::{Manifest, NumberFormat, file},
     picture::{self, PictureError},
-    place::LatLon,
+    situation::Situation,
 };
 pub use lower::Line;
 use network::Network;
@@ -169,15 +169,18 @@ impl Engine {
         }
     }
 
-    /// Location logits `[classes]` of a place, before the sigmoid; `None` for an image-only model.
+    /// Location logits `[classes]` of a place at a date, before the sigmoid; `None` for an image-only
+    /// model. A date that a model with seasons asks for and that is not known counts as the middle of
+    /// the year's circle; what is asked of the prior then is
+    /// [`fusion::presence`](csp_models::fusion::presence), which averages over the year.
     ///
     /// # Errors
     /// The network failed or gave NaN.
-    pub fn location_logits(&self, at: LatLon) -> Result<Option<Vec<f32>>, InferError> {
+    pub fn location_logits(&self, Situation { at, date }: Situation) -> Result<Option<Vec<f32>>, InferError> {
         let (Some(network), Some(encoder)) = (&self.location, &self.manifest.encoder) else {
             return Ok(None);
         };
-        let features: Vec<f32> = encoder.encode(at, None).into_iter().map(|feature| feature as f32).collect();
+        let features: Vec<f32> = encoder.encode(at, date).into_iter().map(|feature| feature as f32).collect();
         network.run(&features).map(Some)
     }
 
@@ -207,6 +210,11 @@ impl Engine {
         self.location.is_some()
     }
 
+    /// True when the location network looks at the date.
+    pub fn is_seasonal(&self) -> bool {
+        self.manifest.encoder.as_ref().is_some_and(|encoder| encoder.season())
+    }
+
     /// The bundle's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -231,8 +239,12 @@ impl Classifier for &Engine {
         self.classify(pixels)
     }
 
-    fn location_logits(&mut self, at: LatLon) -> Result<Option<Vec<f32>>, InferError> {
-        Engine::location_logits(self, at)
+    fn location_logits(&mut self, situation: Situation) -> Result<Option<Vec<f32>>, InferError> {
+        Engine::location_logits(self, situation)
+    }
+
+    fn is_seasonal(&self) -> bool {
+        Engine::is_seasonal(self)
     }
 
     fn labels(&self) -> &Labels {

@@ -1,5 +1,5 @@
 use csp_models::{
-    record::{FailureRecord, Situation},
+    record::{BoardState, FailureRecord},
     time::{TimeSource, Timestamp},
 };
 use tempfile::TempDir;
@@ -23,7 +23,7 @@ fn entry(seq: u64, text: &str) -> Entry {
         image_sha256: Some([seq as u8; 32]),
         place: None,
         error: text.to_string(),
-        situation: Situation::default(),
+        board: BoardState::default(),
         sealed: None,
     })
 }

@@ -16,8 +16,8 @@ use core::fmt;
 
 use csp_models::{
     place::Place,
-    record::{Entry, FailureRecord, Latency, Picture, PredictionRecord, Situation},
-    time::{TimeSource, Timestamp},
+    record::{BoardState, Entry, FailureRecord, Latency, Picture, PredictionRecord},
+    time::{TimeSource, Timestamp, YearFraction},
 };
 use embedded_hal::delay::DelayNs;
 
@@ -251,7 +251,8 @@ where
 
     fn decide(&mut self, about: About, sha256: [u8; 32], logits: &[f32], mut latency: Latency) -> Entry {
         let start = self.clock.monotonic_us();
-        let prediction = match self.predictor.predict(logits, about.place.as_ref()) {
+        let date = YearFraction::of(about.time);
+        let prediction = match self.predictor.predict(logits, about.place.as_ref(), date) {
             Ok(prediction) => prediction,
             Err(error) => {
                 let error = format!("location network: {error}");
@@ -271,8 +272,9 @@ where
             decision: prediction.decision,
             provenance: prediction.provenance,
             latency,
-            situation: self.situation(),
+            board: self.board(),
             burst: Vec::new(),
+            year_mean: prediction.year_mean,
             crop: None,
             set_aside: None,
             picture: Picture::Elsewhere,
@@ -289,13 +291,13 @@ where
             image_sha256,
             place,
             error,
-            situation: self.situation(),
+            board: self.board(),
             sealed: None,
         })
     }
 
-    fn situation(&self) -> Situation {
-        Situation { monotonic_ms: self.now_ms(), ..Situation::default() }
+    fn board(&self) -> BoardState {
+        BoardState { monotonic_ms: self.now_ms(), ..BoardState::default() }
     }
 
     fn now_ms(&self) -> u64 {

@@ -8,6 +8,8 @@ use csp_models::{
     labels::{ClassId, Labels},
     place::{LatLon, Place},
     record::{Candidate, Provenance},
+    situation::Situation,
+    time::YearFraction,
 };
 
 /// A model: decodes pictures, runs its networks and knows its classes.
@@ -27,11 +29,14 @@ pub trait Classifier {
     /// The network failed.
     fn image_logits(&mut self, pixels: &[u8]) -> Result<Vec<f32>, Self::Error>;
 
-    /// Location logits `[classes]` of a place; `None` for a model without a location network.
+    /// Location logits `[classes]` of a place at a date; `None` for a model without a location network.
     ///
     /// # Errors
     /// The network failed.
-    fn location_logits(&mut self, at: LatLon) -> Result<Option<Vec<f32>>, Self::Error>;
+    fn location_logits(&mut self, situation: Situation) -> Result<Option<Vec<f32>>, Self::Error>;
+
+    /// True when the location network looks at the date.
+    fn is_seasonal(&self) -> bool;
 
     /// The classes, in the order of the logits.
     fn labels(&self) -> &Labels;
@@ -56,18 +61,23 @@ pub struct Prediction {
     pub decision: Decision,
     /// What the conclusion rests on.
     pub provenance: Provenance,
+    /// True when the prior is the mean over the year: the model knows seasons, and no clock the date.
+    pub year_mean: bool,
     /// False when the prior of that place was at hand from before.
     pub prior_computed: bool,
 }
 
 /// A classifier and the prior of the place it was last asked about: a trap stands still, so the
-/// location network runs once a place, not once a picture.
+/// location network runs once a place (with seasons: once a day), not once a picture.
 #[derive(Debug)]
 pub struct Predictor<C> {
     /// The model.
     pub classifier: C,
-    prior: Option<(LatLon, f64, Vec<f64>)>,
+    prior: Option<(Key, Vec<f64>)>,
 }
+
+/// What a prior is of: place, uncertainty in metres, and the day where the model asks for it.
+type Key = (LatLon, f64, Option<YearFraction>);
 
 impl<C: Classifier> Predictor<C> {
     /// A predictor that has seen no place yet.
@@ -75,15 +85,23 @@ impl<C: Classifier> Predictor<C> {
         Self { classifier, prior: None }
     }
 
-    /// Fuses image logits `[classes]` with the prior of a place, and decides.
+    /// Fuses image logits `[classes]` with the prior of a place on a day, and decides. Only a model
+    /// with seasons looks at the date; where it is not known, its prior is the mean over the year.
     ///
     /// # Errors
     /// The location network failed.
-    pub fn predict(&mut self, logits: &[f32], place: Option<&Place>) -> Result<Prediction, C::Error> {
+    pub fn predict(
+        &mut self,
+        logits: &[f32],
+        place: Option<&Place>,
+        date: Option<YearFraction>,
+    ) -> Result<Prediction, C::Error> {
+        let day = date.filter(|_| self.classifier.is_seasonal()).map(YearFraction::midday);
         let (prior, prior_computed) = match place {
-            Some(place) => self.prior(place)?,
+            Some(place) => self.prior(place, day)?,
             None => (None, false),
         };
+        let year_mean = prior.is_some() && day.is_none() && self.classifier.is_seasonal();
         let fusion = self.classifier.fusion();
         let image = fusion.image_only(logits);
         let (fused, provenance) = match (&prior, place) {
@@ -93,17 +111,23 @@ impl<C: Classifier> Predictor<C> {
             _ => (image.clone(), Provenance::Image),
         };
         let decision = fusion::decide(&fused, self.classifier.labels(), self.classifier.thresholds());
-        Ok(Prediction { image, prior, fused, decision, provenance, prior_computed })
+        Ok(Prediction { image, prior, fused, decision, provenance, year_mean, prior_computed })
     }
 
-    fn prior(&mut self, place: &Place) -> Result<(Option<Vec<f64>>, bool), C::Error> {
-        if let Some((at, uncertainty_m, prior)) = &self.prior
-            && (*at, *uncertainty_m) == (place.at, place.uncertainty_m)
+    fn prior(
+        &mut self,
+        place: &Place,
+        day: Option<YearFraction>,
+    ) -> Result<(Option<Vec<f64>>, bool), C::Error> {
+        let key = (place.at, place.uncertainty_m, day);
+        if let Some((known, prior)) = &self.prior
+            && *known == key
         {
             return Ok((Some(prior.clone()), false));
         }
         let mut missing = false;
-        let prior = fusion::presence(place, |point| {
+        let seasonal = self.classifier.is_seasonal();
+        let prior = fusion::presence(place, day, seasonal, |point| {
             let logits = self.classifier.location_logits(point)?;
             missing |= logits.is_none();
             Ok(logits.unwrap_or_default())
@@ -111,7 +135,7 @@ impl<C: Classifier> Predictor<C> {
         if missing {
             return Ok((None, false));
         }
-        self.prior = Some((place.at, place.uncertainty_m, prior.clone()));
+        self.prior = Some((key, prior.clone()));
         Ok((Some(prior), true))
     }
 }

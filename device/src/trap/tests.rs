@@ -8,6 +8,7 @@ use csp_models::{
     labels::{Label, Labels},
     place::{LatLon, PlaceSource},
     record::Provenance,
+    situation::Situation,
 };
 use proptest::prelude::*;
 
@@ -29,6 +30,7 @@ struct TwoClasses {
     fusion: Fusion,
     thresholds: Thresholds,
     location_runs: Rc<Cell<u32>>,
+    seasonal: bool,
 }
 
 impl Classifier for TwoClasses {
@@ -42,9 +44,17 @@ impl Classifier for TwoClasses {
             value => Ok(vec![f32::from(value), 1.0]),
         }
     }
-    fn location_logits(&mut self, at: LatLon) -> Result<Option<Vec<f32>>, Self::Error> {
+    fn location_logits(
+        &mut self,
+        Situation { at, date }: Situation,
+    ) -> Result<Option<Vec<f32>>, Self::Error> {
         self.location_runs.set(self.location_runs.get() + 1);
-        Ok(Some(if at.lat() < 0.0 { vec![-9.0, 9.0] } else { vec![9.0, -9.0] }))
+        // a hare of the south, with seasons of its second half of the year
+        let hare = at.lat() < 0.0 && (!self.seasonal || date.is_some_and(|date| date.value() > 0.5));
+        Ok(Some(if hare { vec![-9.0, 9.0] } else { vec![9.0, -9.0] }))
+    }
+    fn is_seasonal(&self) -> bool {
+        self.seasonal
     }
     fn labels(&self) -> &Labels {
         &self.labels
@@ -106,6 +116,7 @@ fn trap(shots: Vec<Shot<&'static str>>, gps: Gps, refuse: u32) -> (TestTrap, Ent
         fusion: Fusion::default(),
         thresholds: Thresholds::default(),
         location_runs: Rc::clone(&runs),
+        seasonal: false,
     };
     let store = Shelf { entries: Rc::clone(&entries), refuse };
     let trap = Trap::new(Pictures(shots.into()), NoReceiver, gps, classifier, store, Ticks(Cell::new(0)));
@@ -157,6 +168,49 @@ fn the_prior_is_computed_once_a_place() {
         .map(|entry| if let Entry::Prediction(record) = entry { record.latency.prior_ms } else { -1.0 })
         .collect();
     assert!(prior_ms[0] > 0.0 && prior_ms[1..] == [0.0, 0.0], "{prior_ms:?}");
+}
+
+#[test]
+fn the_season_is_the_records_and_without_a_clock_the_years_mean() {
+    let prior = |gps: Gps, seasonal: bool, name: &str| {
+        let (mut trap, entries, runs) = trap(vec![shot(&[2]), shot(&[3])], gps, 0);
+        trap.predictor.classifier.seasonal = seasonal;
+        run(&mut trap);
+        let Entry::Prediction(record) = &entries.borrow()[1] else { panic!() };
+        let prior = record.candidates.iter().find(|c| c.name == name).unwrap().prior.unwrap();
+        (prior, runs.get(), record.time.source)
+    };
+    let site = || Gps::new(Some(LatLon::new(-1.3, 36.8).unwrap()), None);
+    // 23 November by the receiver
+    let (hare, runs, source) = prior(nairobi(), true, "hare");
+    assert!(hare > 0.99 && runs == 19 && source == TimeSource::Gps, "{hare} {runs} {source:?}");
+    // no clock: half the year
+    let (hare, runs, source) = prior(site(), true, "hare");
+    assert!((hare - 0.5).abs() < 1e-3 && runs == 12 && source == TimeSource::SinceBoot, "{hare} {runs}");
+    let (hare, runs, _) = prior(site(), false, "hare");
+    assert!(hare > 0.99 && runs == 1, "without seasons once: {hare} {runs}");
+}
+
+#[test]
+fn a_prior_lasts_a_day() {
+    let (mut trap, _, runs) = trap(Vec::new(), nairobi(), 0);
+    let predictor = &mut trap.predictor;
+    predictor.classifier.seasonal = true;
+    let place = Place::configured(LatLon::new(-1.3, 36.8).unwrap());
+    let mut at = |hour: f64| {
+        let date = YearFraction::new(hour / (365.0 * 24.0));
+        let prediction = predictor.predict(&[0.0, 0.0], Some(&place), date).unwrap();
+        assert!(!prediction.year_mean);
+        (prediction.prior_computed, prediction.fused)
+    };
+    let (computed, morning) = at(4800.1);
+    assert!(computed);
+    assert_eq!(at(4823.9), (false, morning.clone()));
+    assert_eq!(at(4824.1), (true, morning.clone()), "the next day, of the same half of the year");
+    assert_ne!(at(100.0).1, morning);
+    assert_eq!(runs.get(), 3);
+    assert!(predictor.predict(&[0.0, 0.0], Some(&place), None).unwrap().year_mean);
+    assert!(!predictor.predict(&[0.0, 0.0], None, None).unwrap().year_mean, "no prior at all");
 }
 
 #[test]

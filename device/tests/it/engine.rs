@@ -70,7 +70,11 @@ fn places_answer_as_onnxruntime_does() {
         expected["places"].as_array().unwrap().iter().zip(expected["location"].as_array().unwrap())
     {
         let at = LatLon::new(place[0].as_f64().unwrap(), place[1].as_f64().unwrap()).unwrap();
-        close(&engine.location_logits(at).unwrap().unwrap(), want, 1e-4);
+        close(
+            &engine.location_logits(csp_models::situation::Situation::undated(at)).unwrap().unwrap(),
+            want,
+            1e-4,
+        );
     }
     assert!(engine.has_location());
 }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use csp_models::{labels::ClassId, place::LatLon};
+use csp_models::{labels::ClassId, situation::Situation};
 
 use super::{Context, data::DataSource, print_json};
 use crate::{
-    data::{self, Format},
+    data::{self, Format, Row},
     training::{
         RunDir, TrainedModel,
         add_class::{AddClass, AddReport, add_class},
@@ -74,7 +74,7 @@ pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
             many[1].name
         ),
     };
-    let places: Vec<LatLon> = records.rows.iter().filter_map(|row| row.place).collect();
+    let places: Vec<Situation> = records.rows.iter().filter_map(Row::situation).collect();
     let without = records.rows.len() - places.len();
     if without > 0 {
         context.voice.say(&format!("{without} records without a place are left out"));
@@ -97,7 +97,7 @@ pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
 }
 
 /// Where the run's classes were seen: the placed and labelled rows it learned from.
-fn others(args: &AddClassArgs, context: &Context) -> Result<Vec<(LatLon, ClassId)>> {
+fn others(args: &AddClassArgs, context: &Context) -> Result<Vec<(Situation, ClassId)>> {
     let run = RunDir::open(&args.run)?;
     let (path, options) = (args.data.as_deref().unwrap_or(run.data()), &run.info().data_options);
     let data = data::open_with(path, options)
@@ -111,7 +111,7 @@ fn others(args: &AddClassArgs, context: &Context) -> Result<Vec<(LatLon, ClassId
     let labels = TrainedModel::load(&args.run, &burn::tensor::Device::flex())?.labels;
     let used = run.rows()?.labelled;
     let rows = used.iter().filter_map(|&row| data.rows.get(row));
-    let seen = rows.filter_map(|row| Some((row.place?, labels.find(data.labels.name(row.class?))?)));
+    let seen = rows.filter_map(|row| Some((row.situation()?, labels.find(data.labels.name(row.class?))?)));
     Ok(seen.collect())
 }
 

@@ -106,6 +106,7 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
             lat: at.map(LatLon::lat),
             lon: at.map(LatLon::lon),
             uncertainty_m: 0.0,
+            date: None,
             top: 3,
             prefer_f32: false,
             json: false,
@@ -182,7 +183,7 @@ fn draw(
         let title = format!("{} (synthetic): expected and seen", class.class);
         let map =
             RangeMap { title: &title, bounds, seen: &seen, seen_are: "places seen, val rows", grain: 6 };
-        plots::range_map(&path, &map, |places| evaluation::presence_map(predictor, in_model, places))?;
+        plots::range_map(&path, &map, |places| evaluation::presence_map(predictor, in_model, places, None))?;
         drawn.push(path);
     }
     Ok(drawn)

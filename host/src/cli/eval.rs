@@ -99,6 +99,13 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
             EvaluationError::Empty { data: data.source.display().to_string(), split: args.split }.into()
         );
     }
+    let undated = evaluation::undated(model.as_ref(), &rows);
+    if undated > 0 {
+        context.voice.say(&format!(
+            "season: {undated} of {} rows have no date; their prior is the mean over the year",
+            rows.len()
+        ));
+    }
     let scored = evaluation::score(model.as_ref(), &rows, context.voice)?;
     let mut evaluation = evaluation::summarise(model.as_ref(), &scored);
     evaluation.modulated = evaluation::modulated(model.as_ref(), &rows, context.voice)?;

@@ -174,6 +174,7 @@ fn to_json(header: Option<&SegmentHeader>, entry: &Entry, k: usize) -> Value {
             "fused_top": opinion(top(record, k, |c| Some(c.fused))),
             "decision": record.decision,
             "provenance": record.provenance.as_str(),
+            "year_mean": record.year_mean,
             "latency": record.latency,
         }),
         Entry::Failure(record) => json!({
@@ -193,7 +194,7 @@ fn to_json(header: Option<&SegmentHeader>, entry: &Entry, k: usize) -> Value {
             "event": record.event,
         }),
     };
-    value["situation"] = json!(entry.situation());
+    value["board"] = json!(entry.board());
     value["device"] = json!(header.map(|header| &header.device));
     value["deployment"] = json!(header.map(|header| &header.deployment));
     value["build"] = json!(header.map(|header| &header.build));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use csp_models::place::LatLon;
+use csp_models::{place::LatLon, situation::Situation, time::YearFraction};
 
 use super::{Context, data::DataSource, eval::open_model};
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
 #[command(after_help = "Examples:
   csp-host map runs/first --class \"Panthera onca\" -o jaguar.png
   csp-host map runs/first --class \"Panthera onca\" --bbox world -o jaguar-world.svg
+  csp-host map runs/season --class \"Panthera onca\" --date july -o jaguar-july.png
   csp-host map model.cspm --class \"Panthera onca\" --data photos.csv -o jaguar.png
   csp-host map runs/first --embedding --bbox -10,35,30,60 -o embedding.png")]
 pub struct MapArgs {
@@ -34,6 +35,10 @@ pub struct MapArgs {
     /// Draw the embedding instead of a class; runs only.
     #[arg(long)]
     embedding: bool,
+    /// When, for a model that knows seasons: a day (2026-07-14) or a month (7, jul). Unset: the mean over
+    /// the year.
+    #[arg(long, value_name = "DAY|MONTH", value_parser = YearFraction::parse)]
+    date: Option<YearFraction>,
     /// The part of the Earth: WEST,SOUTH,EAST,NORTH in degrees, or `world`. Unset: around the places of
     /// the data.
     #[arg(long, value_name = "BOX", allow_hyphen_values = true)]
@@ -68,14 +73,34 @@ pub fn run(args: &MapArgs, context: &Context) -> Result<()> {
     let bounds = args.bbox.or_else(|| Bounds::around(&places)).unwrap_or_else(Bounds::world);
     let name = args.model.file_name().unwrap_or_default().to_string_lossy();
     match &args.class {
-        Some(class) => range(args, class, data.as_ref(), bounds, &name)?,
-        None => embed(args, bounds, &name)?,
+        Some(class) => range(args, class, data.as_ref(), bounds, &name, context)?,
+        None => embed(args, bounds, &name, context)?,
     }
     context.voice.say(&format!("drawn: {}", args.out.display()));
     Ok(())
 }
 
-fn range(args: &MapArgs, class: &str, data: Option<&Dataset>, bounds: Bounds, name: &str) -> Result<()> {
+/// What the title says of the season.
+fn season(args: &MapArgs, seasonal: bool, context: &Context) -> String {
+    match (args.date, seasonal) {
+        (Some(date), true) => format!(" on {date}"),
+        (None, true) => ", mean over the year".into(),
+        (Some(_), false) => {
+            context.voice.say("note: this model knows no seasons, --date changes nothing");
+            String::new()
+        }
+        (None, false) => String::new(),
+    }
+}
+
+fn range(
+    args: &MapArgs,
+    class: &str,
+    data: Option<&Dataset>,
+    bounds: Bounds,
+    name: &str,
+    context: &Context,
+) -> Result<()> {
     let model = open_model(&args.model)?;
     let labels = model.labels();
     let Some(in_model) = labels.find(class) else {
@@ -90,23 +115,28 @@ fn range(args: &MapArgs, class: &str, data: Option<&Dataset>, bounds: Bounds, na
     let seen: Vec<LatLon> = in_data.map_or(Vec::new(), |(data, class)| {
         data.rows.iter().filter(|row| row.class == Some(class)).filter_map(|row| row.place).collect()
     });
-    let title = format!("{class}: where {name} expects it");
+    let title = format!("{class}: where {name} expects it{}", season(args, model.is_seasonal(), context));
     let map = RangeMap { title: &title, bounds, seen: &seen, seen_are: "places seen", grain: args.grain };
     plots::range_map(&args.out, &map, |places| {
-        evaluation::presence_map(model.as_ref() as &dyn Predictor, in_model, places)
+        evaluation::presence_map(model.as_ref() as &dyn Predictor, in_model, places, args.date)
     })?;
     Ok(())
 }
 
-fn embed(args: &MapArgs, bounds: Bounds, name: &str) -> Result<()> {
+fn embed(args: &MapArgs, bounds: Bounds, name: &str, context: &Context) -> Result<()> {
     let device = burn::tensor::Device::flex();
     let model = TrainedModel::load(&args.model, &device)
         .context("--embedding needs a run: a bundle's location network ends in class scores")?;
     let run = RunPredictor { model, device };
-    let title = format!("What {name} tells apart");
+    let title = match (args.date, run.is_seasonal()) {
+        // one colour a place: embeddings have no mean that means something
+        (None, true) => bail!("--embedding: this model knows seasons; give --date"),
+        (_, seasonal) => format!("What {name} tells apart{}", season(args, seasonal, context)),
+    };
     let map = EmbeddingMap { title: &title, bounds, grain: args.grain };
     plots::embedding_map(&args.out, &map, |places| {
-        let rows = embedding::embeddings(&run.model, places, &run.device)
+        let places: Vec<Situation> = places.iter().map(|&at| Situation::new(at, args.date)).collect();
+        let rows = embedding::embeddings(&run.model, &places, &run.device)
             .ok_or("the model has no location branch: it was trained without places")?;
         Ok(embedding::principal_colours(&rows))
     })

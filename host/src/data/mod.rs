@@ -53,6 +53,8 @@ use std::{
 use csp_models::{
     labels::{ClassId, Labels},
     place::LatLon,
+    situation::Situation,
+    time::YearFraction,
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +123,13 @@ pub struct Row {
     pub user: Option<Arc<str>>,
     /// How far off the place may be, metres: above 0 and up to half way round the Earth.
     pub uncertainty_m: Option<f64>,
+}
+
+impl Row {
+    /// Where and when; `None` without a place.
+    pub fn situation(&self) -> Option<Situation> {
+        self.place.map(|at| Situation::new(at, self.season.and_then(YearFraction::new)))
+    }
 }
 
 /// A data set in memory, photographs left on disk.

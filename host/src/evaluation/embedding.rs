@@ -1,7 +1,7 @@
 //! What a location encoder tells apart: its embedding, cut down to three numbers a place.
 
 use burn::tensor::Device;
-use csp_models::place::LatLon;
+use csp_models::situation::Situation;
 
 use crate::{
     features::position_features,
@@ -16,10 +16,10 @@ const ROUNDS: usize = 60;
 const CUT: f64 = 0.02;
 
 /// Embeddings `e(x)` of places, `[places][width]`, before the class matrix; `None` without a location
-/// branch.
-pub fn embeddings(model: &TrainedModel, places: &[LatLon], device: &Device) -> Option<Vec<Vec<f32>>> {
+/// branch. To an encoder with a season, a date that is not known is the middle of the year's circle.
+pub fn embeddings(model: &TrainedModel, places: &[Situation], device: &Device) -> Option<Vec<Vec<f32>>> {
     let (network, encoder) = (model.location.as_ref()?, model.encoder.as_ref()?);
-    let embed = |chunk: &[LatLon]| {
+    let embed = |chunk: &[Situation]| {
         let rows = Array::of(network.encoder.forward(position_features(encoder, chunk, device)));
         let width = rows.shape.get(1).copied().unwrap_or(1).max(1);
         rows.values.chunks_exact(width).map(<[f32]>::to_vec).collect::<Vec<_>>()

@@ -21,10 +21,12 @@ mod reliability;
 pub mod sweep;
 
 use csp_models::{
-    fusion::{self, Fusion},
+    fusion::Fusion,
     labels::{ClassId, Labels},
     picture,
     place::LatLon,
+    situation::Situation,
+    time::YearFraction,
 };
 use rayon::prelude::*;
 use serde::Serialize;
@@ -289,12 +291,10 @@ pub fn place_scores(
     rows: &[(&Row, ClassId)],
     images: &[Option<Vec<f32>>],
 ) -> Result<Vec<Scored>, EvaluationError> {
-    let places: Vec<LatLon> =
-        rows.iter().filter_map(|(row, _)| row.place.filter(|_| model.has_location())).collect();
-    let logits = model.many_location_logits(&places).map_err(EvaluationError::Model)?;
+    let places: Vec<Situation> =
+        rows.iter().filter_map(|(row, _)| row.situation().filter(|_| model.has_location())).collect();
     // a place of the data is exact: its disc is the point itself
-    let mut presence =
-        logits.into_iter().map(|row| row.into_iter().map(|z| fusion::sigmoid(f64::from(z))).collect());
+    let mut presence = model.presence(&places).map_err(EvaluationError::Model)?.into_iter();
     let one = |((row, truth), image): (&(&Row, ClassId), &Option<Vec<f32>>)| Scored {
         truth: *truth,
         image: image.clone(),
@@ -303,16 +303,34 @@ pub fn place_scores(
     Ok(rows.iter().zip(images).map(one).collect())
 }
 
-/// Presence scores, 0 to 1, of one class at many places.
+/// Presence scores, 0 to 1, of one class at many places on a date; where a model with seasons is given
+/// none, their mean over the year.
 ///
 /// # Errors
 /// What the model says, or that it has no such class.
-pub fn presence_map(model: &dyn Predictor, class: ClassId, places: &[LatLon]) -> Result<Vec<f64>, String> {
-    let score = |logits: Vec<f32>| {
-        let logit = logits.get(class.index()).ok_or_else(|| format!("the model has no class {}", class.0))?;
-        Ok(fusion::sigmoid(f64::from(*logit)))
+pub fn presence_map(
+    model: &dyn Predictor,
+    class: ClassId,
+    places: &[LatLon],
+    date: Option<YearFraction>,
+) -> Result<Vec<f64>, String> {
+    let score = |scores: Vec<f64>| {
+        scores.get(class.index()).copied().ok_or_else(|| format!("the model has no class {}", class.0))
     };
-    model.many_location_logits(places)?.into_iter().map(score).collect()
+    let places: Vec<Situation> = places.iter().map(|&at| Situation::new(at, date)).collect();
+    // some at a time: a map has many places, and a year twelve dates
+    let chunks = places.chunks(1 << 14).map(|chunk| model.presence(chunk));
+    let mut all = Vec::with_capacity(places.len());
+    for scores in chunks {
+        all.extend(scores?.into_iter().map(score).collect::<Result<Vec<f64>, String>>()?);
+    }
+    Ok(all)
+}
+
+/// Rows with a place that a model with seasons is asked about without a date; 0 for other models.
+pub fn undated(model: &dyn Predictor, rows: &[(&Row, ClassId)]) -> usize {
+    let asked = rows.iter().filter(|_| model.has_location() && model.is_seasonal());
+    asked.filter_map(|(row, _)| row.situation()).filter(|place| place.date.is_none()).count()
 }
 
 /// Accuracies from scores.

@@ -1,6 +1,6 @@
 //! The image head that the place has a say in, beside image, place and their fusion.
 
-use csp_models::{labels::ClassId, picture, place::LatLon};
+use csp_models::{labels::ClassId, picture, situation::Situation};
 use rayon::prelude::*;
 
 use super::{Accuracy, EvaluationError, Predictor, rank_of};
@@ -30,7 +30,7 @@ pub fn modulated(
         let paths: Vec<_> = batch.iter().filter_map(|(row, _)| row.image.as_deref()).collect();
         let pixels =
             paths.par_iter().map(|path| picture::load(path, model.input())).collect::<Result<Vec<_>, _>>()?;
-        let places: Vec<Option<LatLon>> = batch.iter().map(|(row, _)| row.place).collect();
+        let places: Vec<Option<Situation>> = batch.iter().map(|(row, _)| row.situation()).collect();
         let logits = model.modulated_logits(&pixels, &places).map_err(EvaluationError::Model)?;
         for (logits, (_, truth)) in logits.iter().zip(batch) {
             let scores: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();

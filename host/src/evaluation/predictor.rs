@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use csp_device::infer::Engine;
 use csp_models::{
-    bundle::Bundle, fusion::Fusion, labels::Labels, manifest::ImageInput, picture, place::LatLon,
+    bundle::Bundle, fusion::Fusion, labels::Labels, manifest::ImageInput, picture, situation::Situation,
 };
 
 use crate::{
@@ -25,22 +25,32 @@ pub trait Predictor: Sync {
     }
     /// False for an image-only model.
     fn has_location(&self) -> bool;
+    /// True when the location branch looks at the date.
+    fn is_seasonal(&self) -> bool;
     /// Image logits of pictures, each `[height, width, 3]` bytes: `[pictures][classes]`.
     ///
     /// # Errors
     /// What the engine says.
     fn image_logits(&self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, String>;
-    /// Location logits of a place, `[classes]`.
+    /// Location logits of a place at its date, `[classes]`.
     ///
     /// # Errors
     /// What the engine says, or that there is no location branch.
-    fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String>;
+    fn location_logits(&self, at: Situation) -> Result<Vec<f32>, String>;
     /// Location logits of many places: `[places][classes]`.
     ///
     /// # Errors
     /// Those of [`location_logits`](Self::location_logits).
-    fn many_location_logits(&self, places: &[LatLon]) -> Result<Vec<Vec<f32>>, String> {
+    fn many_location_logits(&self, places: &[Situation]) -> Result<Vec<Vec<f32>>, String> {
         places.iter().map(|at| self.location_logits(*at)).collect()
+    }
+    /// Presence scores of many places: `[places][classes]`; the mean over the year where a model with
+    /// seasons is asked without a date.
+    ///
+    /// # Errors
+    /// Those of [`location_logits`](Self::location_logits).
+    fn presence(&self, places: &[Situation]) -> Result<Vec<Vec<f64>>, String> {
+        features::presence_of(self.is_seasonal(), places, |places| self.many_location_logits(places))
     }
     /// True with an image head that the place has a say in.
     fn is_modulated(&self) -> bool {
@@ -53,7 +63,7 @@ pub trait Predictor: Sync {
     fn modulated_logits(
         &self,
         _pictures: &[Vec<u8>],
-        _places: &[Option<LatLon>],
+        _places: &[Option<Situation>],
     ) -> Result<Vec<Vec<f32>>, String> {
         Err(NO_MODULATION.into())
     }
@@ -93,16 +103,20 @@ impl Predictor for RunPredictor {
         self.model.location.is_some()
     }
 
+    fn is_seasonal(&self) -> bool {
+        self.model.encoder.as_ref().is_some_and(|encoder| encoder.season())
+    }
+
     fn image_logits(&self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, String> {
         let network = self.model.image.as_ref().ok_or(NO_IMAGE)?;
         rows(network.forward(self.images(pictures)))
     }
 
-    fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String> {
+    fn location_logits(&self, at: Situation) -> Result<Vec<f32>, String> {
         self.many_location_logits(&[at])?.pop().ok_or_else(|| NO_LOCATION.into())
     }
 
-    fn many_location_logits(&self, places: &[LatLon]) -> Result<Vec<Vec<f32>>, String> {
+    fn many_location_logits(&self, places: &[Situation]) -> Result<Vec<Vec<f32>>, String> {
         let (Some(network), Some(encoder)) = (&self.model.location, &self.model.encoder) else {
             return Err(NO_LOCATION.into());
         };
@@ -116,7 +130,7 @@ impl Predictor for RunPredictor {
     fn modulated_logits(
         &self,
         pictures: &[Vec<u8>],
-        places: &[Option<LatLon>],
+        places: &[Option<Situation>],
     ) -> Result<Vec<Vec<f32>>, String> {
         let model = &self.model;
         let (Some(head), Some(location), Some(encoder)) = (&model.modulated, &model.location, &model.encoder)
@@ -181,12 +195,16 @@ impl Predictor for EnginePredictor {
         self.engine.has_location()
     }
 
+    fn is_seasonal(&self) -> bool {
+        self.engine.is_seasonal()
+    }
+
     fn image_logits(&self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>, String> {
         use rayon::prelude::*;
         pictures.par_iter().map(|pixels| self.engine.classify(pixels).map_err(|e| e.to_string())).collect()
     }
 
-    fn location_logits(&self, at: LatLon) -> Result<Vec<f32>, String> {
+    fn location_logits(&self, at: Situation) -> Result<Vec<f32>, String> {
         let logits = self.engine.location_logits(at).map_err(|error| error.to_string())?;
         logits.ok_or_else(|| NO_LOCATION.into())
     }

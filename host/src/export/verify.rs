@@ -4,7 +4,7 @@ use burn::{
     module::Module,
     tensor::{Device, Tensor, TensorData},
 };
-use csp_models::{picture, place::LatLon};
+use csp_models::{picture, place::LatLon, time::YearFraction};
 
 use super::{TrainedModel, error::ExportError, graph::Graph, run::Runner};
 
@@ -38,7 +38,7 @@ pub(super) fn location(model: &TrainedModel, graph: &Graph) -> Result<(), Export
     for (lat, lon) in [(0.0, 0.0), (34.05, -118.25), (-41.29, 174.78), (69.65, 18.96)] {
         let Ok(place) = LatLon::new(lat, lon) else { continue };
         let features: Vec<f32> =
-            encoder.encode(place, None).into_iter().map(|feature| feature as f32).collect();
+            encoder.encode(place, YearFraction::new(0.3)).into_iter().map(|feature| feature as f32).collect();
         let device = network.devices().first().cloned().unwrap_or_else(Device::flex);
         let shape = [1, features.len()];
         let input = Tensor::<2>::from_data(TensorData::new(features.clone(), shape), &device);

@@ -6,10 +6,11 @@ use burn::{
 };
 use csp_models::{
     encoder::PositionEncoder,
+    fusion::sigmoid,
     manifest::ImageInput,
     nn::{Backbone, LocationClassifier},
     picture,
-    place::LatLon,
+    situation::Situation,
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -46,29 +47,72 @@ pub fn image_features(
     Ok(backbone.forward(images).into_data().iter::<f32>().collect())
 }
 
-/// Class logits `[N, classes]` of places.
+/// Class logits `[N, classes]` of places, each at its date.
 pub fn location_logits(
     network: &LocationClassifier,
     encoder: &PositionEncoder,
-    places: &[LatLon],
+    places: &[Situation],
     device: &Device,
 ) -> Vec<Vec<f32>> {
     let network = network.valid();
-    let forward = |chunk: &[LatLon]| rows(network.forward(position_features(encoder, chunk, device)));
+    let forward = |chunk: &[Situation]| rows(network.forward(position_features(encoder, chunk, device)));
     places.chunks(PLACES).flat_map(forward).collect()
 }
 
-/// Position features of places, computed in f64 on the host.
+/// Presence scores `[N, classes]` of places: σ of the logits, for an encoder with a season the mean over
+/// the year where a date is not known.
+pub fn location_presence(
+    network: &LocationClassifier,
+    encoder: &PositionEncoder,
+    places: &[Situation],
+    device: &Device,
+) -> Vec<Vec<f64>> {
+    let network = network.valid();
+    let forward = |chunk: &[Situation]| {
+        Ok::<_, std::convert::Infallible>(rows(network.forward(position_features(encoder, chunk, device))))
+    };
+    presence_of(encoder.season(), places, forward).unwrap_or_else(|never| match never {})
+}
+
+/// Presence scores of places from what gives the logits of some thousands at once. A `seasonal` model
+/// without a date answers with its mean over the year.
+///
+/// # Errors
+/// What `logits` returns.
+pub fn presence_of<E>(
+    seasonal: bool,
+    places: &[Situation],
+    logits: impl Fn(&[Situation]) -> Result<Vec<Vec<f32>>, E>,
+) -> Result<Vec<Vec<f64>>, E> {
+    let mut all = Vec::with_capacity(places.len());
+    for chunk in places.chunks(PLACES) {
+        let spread: Vec<Vec<Situation>> = chunk.iter().map(|place| place.spread(seasonal)).collect();
+        let mut answers = logits(&spread.concat())?.into_iter();
+        all.extend(spread.iter().map(|dates| {
+            let mut mean: Vec<f64> = Vec::new();
+            for row in answers.by_ref().take(dates.len()) {
+                mean.resize(row.len(), 0.0);
+                mean.iter_mut().zip(row).for_each(|(sum, z)| *sum += sigmoid(f64::from(z)));
+            }
+            mean.iter_mut().for_each(|score| *score /= dates.len() as f64);
+            mean
+        }));
+    }
+    Ok(all)
+}
+
+/// Position features of places, computed in f64 on the host. A date that is not known is the middle of
+/// the year's circle, as far from every day as from any other.
 ///
 /// # Shapes
 /// Returns `[places, encoder.dim()]`.
-pub fn position_features(encoder: &PositionEncoder, places: &[LatLon], device: &Device) -> Tensor<2> {
+pub fn position_features(encoder: &PositionEncoder, places: &[Situation], device: &Device) -> Tensor<2> {
     let dim = encoder.dim();
     let mut features = vec![0f32; places.len() * dim];
     features.par_chunks_exact_mut(dim).zip(places).for_each_init(
         || vec![0f64; dim],
-        |row, (out, &place)| {
-            encoder.encode_into(place, None, row);
+        |row, (out, place)| {
+            encoder.encode_into(place.at, place.date, row);
             out.iter_mut().zip(&*row).for_each(|(out, &feature)| *out = feature as f32);
         },
     );

@@ -7,6 +7,6 @@ mod pixels;
 mod table;
 
 pub use augment::Augment;
-pub use infer::{image_features, location_logits, position_features};
+pub use infer::{image_features, location_logits, location_presence, position_features, presence_of};
 pub use pixels::PixelCache;
 pub use table::{FeatureTable, TableKey};

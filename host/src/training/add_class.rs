@@ -15,7 +15,7 @@ use burn::tensor::Device;
 use csp_models::{
     fusion::sigmoid,
     labels::{ClassId, Label},
-    place::LatLon,
+    situation::Situation,
 };
 use rayon::prelude::*;
 use serde::Serialize;
@@ -23,9 +23,8 @@ use serde::Serialize;
 use super::{
     RunDir, TrainError, TrainedModel,
     model::{self, ModelInfo},
-    rng,
     run_dir::{StageInfo, read_json},
-    sampler::Negatives,
+    sampler::{Negatives, random_places},
     weights::Weights,
 };
 use crate::evaluation::embedding::embeddings;
@@ -48,10 +47,11 @@ pub struct AddClass<'a> {
     pub out: &'a Path,
     /// The class.
     pub name: &'a str,
-    /// Where it was seen.
-    pub records: &'a [LatLon],
+    /// Where it was seen, and when; to a run with seasons, a date that is not known is the middle of the
+    /// year's circle, as in training.
+    pub records: &'a [Situation],
     /// Where the classes of the run were seen, as the run numbers them.
-    pub others: &'a [(LatLon, ClassId)],
+    pub others: &'a [(Situation, ClassId)],
     /// Seed of the random places.
     pub seed: u64,
 }
@@ -118,10 +118,10 @@ pub fn add_class(options: &AddClass<'_>) -> Result<AddReport, TrainError> {
         return refuse("RUN", "it has no location branch: it was trained without places".into());
     };
     let positives = embed(options.records);
-    let mut rng = rng::stream(options.seed, "add-class", 0);
-    let random: Vec<LatLon> = (0..ABSENCES).map(|_| Negatives::Sphere.draw(&mut rng)).collect();
+    let seasonal = known.encoder.as_ref().is_some_and(|encoder| encoder.season());
+    let random = random_places(Negatives::Sphere, seasonal, (options.seed, "add-class", 0), ABSENCES);
     let every = (options.others.len() / ABSENCES).max(1);
-    let theirs: Vec<LatLon> = options.others.iter().step_by(every).map(|(at, _)| *at).collect();
+    let theirs: Vec<Situation> = options.others.iter().step_by(every).map(|(at, _)| *at).collect();
     let weight = |count: usize| positives.len() as f64 / count as f64;
     let absent: Vec<(Vec<f64>, f64)> = (embed(&theirs).into_iter().map(|e| (e, weight(theirs.len()))))
         .chain(embed(&random).into_iter().map(|e| (e, weight(random.len()))))
@@ -158,9 +158,9 @@ pub fn add_class(options: &AddClass<'_>) -> Result<AddReport, TrainError> {
 fn embedder<'a>(
     model: &'a TrainedModel,
     device: &'a Device,
-) -> Option<impl Fn(&[LatLon]) -> Vec<Vec<f64>> + 'a> {
+) -> Option<impl Fn(&[Situation]) -> Vec<Vec<f64>> + 'a> {
     model.location.as_ref()?;
-    Some(move |places: &[LatLon]| {
+    Some(move |places: &[Situation]| {
         let rows = embeddings(model, places, device).unwrap_or_default();
         rows.into_iter().map(|row| row.into_iter().map(f64::from).collect()).collect()
     })
@@ -310,11 +310,13 @@ fn report(
     ridge: f64,
     left_out_score: f64,
 ) -> AddReport {
-    let places: Vec<LatLon> = options.others.iter().map(|(at, _)| *at).collect();
+    let places: Vec<Situation> = options.others.iter().map(|(at, _)| *at).collect();
     let scores: Vec<f64> = embedder(known, device)
         .map_or(Vec::new(), |embed| embed(&places).iter().map(|e| sigmoid(dot(e, column))).collect());
-    let logits = match (&known.location, &known.encoder) {
-        (Some(network), Some(encoder)) => crate::features::location_logits(network, encoder, &places, device),
+    let presences = match (&known.location, &known.encoder) {
+        (Some(network), Some(encoder)) => {
+            crate::features::location_presence(network, encoder, &places, device)
+        }
         _ => Vec::new(),
     };
     let mut effects: Vec<Effect> = (known.labels.0.iter())
@@ -327,11 +329,10 @@ fn report(
         })
         .collect();
     let mut largest_share = 0.0f64;
-    for (((_, class), logits), &score) in options.others.iter().zip(&logits).zip(&scores) {
+    for (((_, class), presence), &score) in options.others.iter().zip(&presences).zip(&scores) {
         let Some(effect) = effects.get_mut(class.index()) else { continue };
-        let presence: Vec<f64> = logits.iter().map(|&z| sigmoid(f64::from(z))).collect();
         let share = score / (score + presence.iter().sum::<f64>());
-        let first = crate::evaluation::rank_of(*class, &presence) == 1;
+        let first = crate::evaluation::rank_of(*class, presence) == 1;
         effect.n += 1;
         effect.first_before += usize::from(first);
         effect.first_after += usize::from(first && presence[class.index()] >= score);

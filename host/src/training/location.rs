@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use csp_models::{fusion::sigmoid, labels::ClassId, nn::LocationClassifierConfig, place::LatLon};
+use csp_models::{labels::ClassId, nn::LocationClassifierConfig, place::LatLon, situation::Situation};
 
 use super::{
     TrainError,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     data::units,
-    features::{FeatureTable, location_logits},
+    features::{FeatureTable, location_presence},
 };
 
 /// The trained location branch.
@@ -47,9 +47,9 @@ impl Job<'_> {
         outputs: Option<&Outputs>,
         joint: Option<Weights>,
     ) -> Result<Option<Location>, TrainError> {
-        let placed = |role: Role| -> Vec<(LatLon, ClassId)> {
+        let placed = |role: Role| -> Vec<(Situation, ClassId)> {
             let samples = self.set.samples.iter().filter(|sample| sample.role == role);
-            samples.filter_map(|sample| Some((sample.place?, sample.class?))).collect()
+            samples.filter_map(|sample| Some((sample.situation()?, sample.class?))).collect()
         };
         let (rows, holdout) = (placed(Role::Labelled), placed(Role::Holdout));
         let rows = Sightings { rows, users: self.users()? };
@@ -96,10 +96,11 @@ impl Job<'_> {
     fn prototypes(
         &self,
         pretrained: Option<&Pretrained>,
-        aside: &[(LatLon, ClassId)],
+        aside: &[(Situation, ClassId)],
     ) -> Option<Vec<Vec<f32>>> {
         let labelled = &pretrained.filter(|_| self.config.finetune.prototypes)?.labelled;
-        let learned = labelled.iter().filter(|(place, ..)| !aside.iter().any(|(at, _)| *place == Some(*at)));
+        let learned =
+            labelled.iter().filter(|(place, ..)| !aside.iter().any(|(seen, _)| *place == Some(seen.at)));
         let rows: Vec<(ClassId, &[f32])> = learned.map(|(_, class, row)| (*class, &row[..])).collect();
         Some(prototypes(&rows, self.set.labels.len()))
     }
@@ -109,7 +110,7 @@ impl Job<'_> {
         context: &mut Context<'_>,
         name: &'static str,
         rows: &Sightings,
-        aside: Vec<(LatLon, ClassId)>,
+        aside: Vec<(Situation, ClassId)>,
         start: Start<'_>,
     ) -> Result<Weights, TrainError> {
         let device = context.device.clone();
@@ -138,13 +139,13 @@ impl Job<'_> {
     ) -> Result<Vec<Opinion>, TrainError> {
         let folds = self.config.finetune.folds;
         let rows = &sightings.rows;
-        let places: Vec<LatLon> = rows.iter().map(|(place, _)| *place).collect();
+        let places: Vec<LatLon> = rows.iter().map(|(seen, _)| seen.at).collect();
         let parts = units::folds(&places, folds, self.seed, self.config.holdout.block_deg);
         let mut opinions = Vec::new();
         for (name, part) in FOLDS.into_iter().zip(&parts) {
             let (aside, learned): (Vec<_>, Vec<_>) =
                 rows.iter().enumerate().partition(|(i, _)| part.contains(i));
-            let bare = |rows: Vec<(usize, &(LatLon, ClassId))>| -> Vec<(LatLon, ClassId)> {
+            let bare = |rows: Vec<(usize, &(Situation, ClassId))>| -> Vec<(Situation, ClassId)> {
                 rows.into_iter().map(|(_, row)| *row).collect()
             };
             let (aside, learned) = (bare(aside), bare(learned));
@@ -153,7 +154,7 @@ impl Job<'_> {
             let prototypes = self.prototypes(pretrained, &aside);
             let start = start(pretrained, prototypes.as_deref());
             let weights = self.finetune(context, name, &learned, aside.clone(), start)?;
-            let places: Vec<LatLon> = aside.iter().map(|(place, _)| *place).collect();
+            let places: Vec<Situation> = aside.iter().map(|(place, _)| *place).collect();
             let presence = self.presence(&weights, &places, &context.device)?;
             opinions.extend(
                 presence.into_iter().zip(aside).map(|(presence, (_, class))| Opinion { presence, class }),
@@ -166,15 +167,14 @@ impl Job<'_> {
     pub(super) fn presence(
         &self,
         weights: &Weights,
-        places: &[LatLon],
+        places: &[Situation],
         device: &Device,
     ) -> Result<Vec<Vec<f64>>, TrainError> {
         let shape = LocationClassifierConfig::new(self.config.location.network(), self.set.labels.len());
         let network = weights
             .apply("location", shape.init(device))
             .map_err(|reason| TrainError::corrupt("location", reason))?;
-        let logits = location_logits(&network, &self.config.location.encoder, places, device);
-        Ok(logits.into_iter().map(|row| row.into_iter().map(|z| sigmoid(f64::from(z))).collect()).collect())
+        Ok(location_presence(&network, &self.config.location.encoder, places, device))
     }
 
     /// Place, class and picture of the rows that pre-training may see. The hold-out's labels calibrate
@@ -182,7 +182,7 @@ impl Job<'_> {
     pub(super) fn pairs(
         &self,
         pictures: &Pictures,
-    ) -> impl Iterator<Item = (LatLon, Option<ClassId>, usize)> {
+    ) -> impl Iterator<Item = (Situation, Option<ClassId>, usize)> {
         let shield = self.config.holdout.shield;
         let seen = move |role: Role| match role {
             Role::Labelled | Role::Unlabelled => true,
@@ -192,7 +192,7 @@ impl Job<'_> {
         let samples = self.set.samples.iter().zip(&pictures.of_sample);
         samples.filter_map(move |(sample, picture)| {
             let class = sample.class.filter(|_| sample.role == Role::Labelled);
-            Some((sample.place?, class, (*picture)?)).filter(|_| seen(sample.role))
+            Some((sample.situation()?, class, (*picture)?)).filter(|_| seen(sample.role))
         })
     }
 
@@ -214,7 +214,7 @@ impl Job<'_> {
             Some(weights) => (weights, Standard::nothing(outputs.features.width())),
             None => {
                 let pairs: Vec<_> = self.pairs(pictures).collect();
-                let places: Vec<LatLon> = pairs.iter().map(|(place, ..)| *place).collect();
+                let places: Vec<Situation> = pairs.iter().map(|(place, ..)| *place).collect();
                 let classes: Vec<_> = pairs.iter().map(|(_, class, _)| *class).collect();
                 let of: Vec<usize> = pairs.iter().map(|(.., picture)| *picture).collect();
                 if places.len() < 2 {

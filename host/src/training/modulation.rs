@@ -3,7 +3,7 @@
 use csp_models::{
     labels::ClassId,
     nn::{LocationClassifierConfig, ModulatedHeadConfig},
-    place::LatLon,
+    situation::Situation,
 };
 
 use super::{
@@ -42,10 +42,10 @@ impl Job<'_> {
         let classes = self.set.labels.len();
         let shape = LocationClassifierConfig::new(self.config.location.network(), classes);
         let encoder = location.weights.apply("location", shape.init(&device)).map_err(corrupt)?.encoder;
-        let rows = |role: Role| -> (Vec<usize>, Vec<Option<LatLon>>, Vec<ClassId>) {
+        let rows = |role: Role| -> (Vec<usize>, Vec<Option<Situation>>, Vec<ClassId>) {
             let samples = self.set.samples.iter().zip(&pictures.of_sample);
             let of_role = samples.filter(|(sample, _)| sample.role == role);
-            let whole = of_role.map(|(sample, at)| (*at, sample.place, sample.class));
+            let whole = of_role.map(|(sample, at)| (*at, sample.situation(), sample.class));
             let mut rows = (Vec::new(), Vec::new(), Vec::new());
             for (picture, place, class) in whole {
                 if let (Some(picture), Some(class)) = (picture, class) {
@@ -56,8 +56,9 @@ impl Job<'_> {
             }
             rows
         };
-        let embed =
-            |places: &[Option<LatLon>]| place_rows(&encoder, &self.config.location.encoder, places, &device);
+        let embed = |places: &[Option<Situation>]| {
+            place_rows(&encoder, &self.config.location.encoder, places, &device)
+        };
         let features = self.config.backbone.network().features();
         let shape = ModulatedHeadConfig::new(self.config.location.embedding, features, classes);
         let mut network = shape.init(&device.clone().autodiff());

@@ -75,6 +75,7 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
         return Err(TrainError::Config { field: "--labels".into(), problem });
     }
     let set = TrainingSet::new(dataset, options.labels, options.seed, &config.holdout)?;
+    let dates = set.about_dates(&config.location.encoder)?;
     let device = options.device.description.clone();
     let info = RunInfo::new(dataset, options.seed, options.labels, device, config.clone());
     let roles = set.roles();
@@ -91,6 +92,9 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
         "rows: {} labelled, {} held out to calibrate, {} unlabelled, {} unused (unlabelled, in held-out cells)",
         rows[0], rows[1], rows[2], rows[3]
     ));
+    if let Some(dates) = dates {
+        voice.say(&dates);
+    }
     let cache = options.cache.clone().unwrap_or_else(|| run.cache());
     fs::create_dir_all(&cache).map_err(TrainError::io(&cache))?;
     let mut context = Context {
@@ -208,7 +212,7 @@ impl Job<'_> {
     fn held_opinions(&self, location: &Location, device: &Device) -> Result<Vec<Opinion>, TrainError> {
         let held = self.set.samples.iter().filter(|sample| sample.role == Role::Holdout);
         let (places, classes): (Vec<_>, Vec<_>) =
-            held.filter_map(|sample| Some((sample.place?, sample.class?))).unzip();
+            held.filter_map(|sample| Some((sample.situation()?, sample.class?))).unzip();
         let presence = self.presence(&location.weights, &places, device)?;
         Ok(presence.into_iter().zip(classes).map(|(presence, class)| Opinion { presence, class }).collect())
     }
@@ -224,7 +228,7 @@ impl Job<'_> {
         for (sample, picture) in self.set.samples.iter().zip(&pictures.of_sample) {
             let logits = picture.and_then(|picture| logits.get(&picture));
             if let (Role::Holdout, Some(logits), Some(class)) = (sample.role, logits, sample.class) {
-                let presence = match (location, sample.place) {
+                let presence = match (location, sample.situation()) {
                     (Some(location), Some(place)) => {
                         self.presence(&location.weights, &[place], device)?.pop()
                     }

@@ -4,8 +4,11 @@
 use std::path::PathBuf;
 
 use csp_models::{
+    encoder::PositionEncoder,
     labels::{ClassId, Labels},
     place::LatLon,
+    situation::Situation,
+    time::YearFraction,
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,10 +41,19 @@ pub struct Sample {
     pub image: Option<PathBuf>,
     /// Where.
     pub place: Option<LatLon>,
+    /// When.
+    pub date: Option<YearFraction>,
     /// What; only for [`Role::Labelled`] and [`Role::Holdout`].
     pub class: Option<ClassId>,
     /// What it is used for.
     pub role: Role,
+}
+
+impl Sample {
+    /// Where and when; `None` without a place.
+    pub fn situation(&self) -> Option<Situation> {
+        self.place.map(|at| Situation::new(at, self.date))
+    }
 }
 
 /// The training rows with the labels that training may use.
@@ -108,7 +120,8 @@ impl TrainingSet {
                 (None, true) if holdout.shield => Role::Shielded,
                 (None, _) => Role::Unlabelled,
             };
-            Sample { row, image: source.image.clone(), place: source.place, class, role }
+            let date = source.season.and_then(YearFraction::new);
+            Sample { row, image: source.image.clone(), place: source.place, date, class, role }
         });
         Ok(Self { samples: samples.collect(), labels: dataset.labels.clone() })
     }
@@ -117,6 +130,30 @@ impl TrainingSet {
     pub fn with_role(&self, roles: &[Role]) -> Vec<usize> {
         let samples = self.samples.iter().enumerate();
         samples.filter(|(_, s)| roles.contains(&s.role)).map(|(i, _)| i).collect()
+    }
+
+    /// What becomes of the dates, in words; `None` for an encoder without a season.
+    ///
+    /// # Errors
+    /// A season is asked for and no row with a place has a date.
+    pub(crate) fn about_dates(&self, encoder: &PositionEncoder) -> Result<Option<String>, TrainError> {
+        if !encoder.season() {
+            return Ok(None);
+        }
+        let placed = self.samples.iter().filter_map(Sample::situation);
+        let (dated, undated): (Vec<_>, Vec<_>) = placed.partition(|place| place.date.is_some());
+        match (dated.len(), undated.len()) {
+            (0, _) => Err(TrainError::Config {
+                field: "location.encoder.season".into(),
+                problem: "no training row with a place has a date: give the data a `date` column, or leave this out"
+                    .into(),
+            }),
+            (dated, 0) => Ok(Some(format!("season: all {dated} training rows with a place have a date"))),
+            (dated, undated) => Ok(Some(format!(
+                "season: {dated} training rows with a place have a date, {undated} have none: they teach for the \
+                 whole year, from the middle of its circle"
+            ))),
+        }
     }
 
     /// Number of cells with a labelled row.

@@ -1,6 +1,6 @@
 //! What a step looks at: which rows, and which random places stand against them.
 
-use csp_models::place::LatLon;
+use csp_models::{place::LatLon, situation::Situation, time::YearFraction};
 use rand::{RngExt, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,36 @@ impl Negatives {
         };
         // u and v are in [0, 1), so both coordinates are in range; rounding may step over by an ulp
         LatLon::new(lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0)).expect("finite and clamped into range")
+    }
+}
+
+/// The random places of a step, and for an encoder with a `seasonal` input their dates: uniform over the
+/// year, as Mac Aodha et al. draw them. Dates come from a stream of their own: the places are those of a
+/// model without seasons.
+pub fn random_places(
+    negatives: Negatives,
+    seasonal: bool,
+    (seed, purpose, step): (u64, &str, u64),
+    count: usize,
+) -> Vec<Situation> {
+    let mut rng = rng::stream(seed, purpose, step);
+    let mut dates = RandomDates::new(seasonal, (seed, purpose, step));
+    (0..count).map(|_| Situation::new(negatives.draw(&mut rng), dates.draw())).collect()
+}
+
+/// Dates uniform over the year; none for a model without seasons.
+#[derive(Debug)]
+pub struct RandomDates(Option<ChaCha8Rng>);
+
+impl RandomDates {
+    /// Those that go with the places of stream `purpose` at a step.
+    pub fn new(seasonal: bool, (seed, purpose, step): (u64, &str, u64)) -> Self {
+        Self(seasonal.then(|| rng::stream(seed, &format!("{purpose}/date"), step)))
+    }
+
+    /// The next date.
+    pub fn draw(&mut self) -> Option<YearFraction> {
+        YearFraction::new(self.0.as_mut()?.random())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether a device computes what the CPU does: twenty steps of pre-training on both, compared.
 
-use csp_models::place::LatLon;
+use csp_models::{place::LatLon, situation::Situation};
 use rand::RngExt;
 use serde::Serialize;
 
@@ -80,8 +80,12 @@ fn trace(device: &Device, steps: u64, seed: u64) -> Result<Vec<(f64, f64)>, Trai
         ..PretrainConfig::default()
     };
     config.mc.symmetric = true;
-    let mut stage = Pretrain::new(&places, images, &[], &location, &config, seed, device);
+    let mut stage = Pretrain::new(&undated(&places), images, &[], &location, &config, seed, device);
     (0..steps).map(|step| stage.traced_step(step)).collect()
+}
+
+fn undated(places: &[LatLon]) -> Vec<Situation> {
+    places.iter().copied().map(Situation::undated).collect()
 }
 
 fn compare(cpu: &[(f64, f64)], other: &[(f64, f64)], tolerance: f64) -> SelfCheck {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use csp_models::{encoder::PositionEncoder, place::LatLon};
+use csp_models::{encoder::PositionEncoder, situation::Situation};
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::{
     losses::mc::McConfig,
     rng,
     runner::Stage,
-    sampler::Negatives,
+    sampler::{Negatives, random_places},
     stages::Pretrain,
 };
 
@@ -53,15 +53,14 @@ const WARM: u64 = 3;
 /// Random rows of the workload: places and image features.
 #[derive(Debug)]
 pub struct RandomRows {
-    places: Vec<LatLon>,
+    places: Vec<Situation>,
     features: Tensor<2>,
 }
 
 impl RandomRows {
     /// Draws them, `features` numbers in ±1 a row.
     pub fn draw(rows: usize, features: usize, device: &Device) -> Self {
-        let mut rng = rng::stream(0, "speed/places", 0);
-        let places = (0..rows).map(|_| Negatives::Sphere.draw(&mut rng)).collect();
+        let places = random_places(Negatives::Sphere, false, (0, "speed/places", 0), rows);
         let mut values = vec![0f32; rows * features];
         values.par_chunks_mut(features.max(1)).enumerate().for_each(|(row, values)| {
             let mut rng = rng::stream(0, "speed/features", row as u64);

@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-use super::Situation;
+use super::BoardState;
 use crate::{place::LatLon, place::Place, time::Timestamp};
 
 /// Something that happened to the trap.
@@ -15,7 +15,7 @@ pub struct EventRecord {
     /// When.
     pub time: Timestamp,
     /// The board's state then.
-    pub situation: Situation,
+    pub board: BoardState,
     /// What.
     pub event: Event,
 }

@@ -90,11 +90,11 @@ impl Entry {
     }
 
     /// The board's state then.
-    pub fn situation(&self) -> &Situation {
+    pub fn board(&self) -> &BoardState {
         match self {
-            Self::Prediction(record) => &record.situation,
-            Self::Failure(record) => &record.situation,
-            Self::Event(record) => &record.situation,
+            Self::Prediction(record) => &record.board,
+            Self::Failure(record) => &record.board,
+            Self::Event(record) => &record.board,
         }
     }
 
@@ -110,7 +110,7 @@ impl Entry {
 
 /// The board's state when an entry was made; what is not measured is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Situation {
+pub struct BoardState {
     /// Count of the board's starts: with `monotonic_ms` it dates entries made before a clock was set.
     pub boot: u32,
     /// Milliseconds since that start.
@@ -130,7 +130,9 @@ pub struct Situation {
 pub struct PredictionRecord {
     /// Counts every entry of a store, without gaps.
     pub seq: u64,
-    /// When the picture was taken.
+    /// When the picture was taken. A model with seasons took its date from here; of a time
+    /// [since boot](crate::time::TimeSource::SinceBoot), which knows no date, its prior is the mean over
+    /// the year.
     pub time: Timestamp,
     /// File name of the picture.
     pub image: String,
@@ -147,9 +149,11 @@ pub struct PredictionRecord {
     /// Where the time went.
     pub latency: Latency,
     /// The board's state.
-    pub situation: Situation,
+    pub board: BoardState,
     /// The other frames of the burst, in order; empty for a single picture.
     pub burst: Vec<BurstFrame>,
+    /// True when the prior of a model that knows seasons was averaged over the year, the date being unknown.
+    pub year_mean: bool,
     /// What the moving part of the picture looks like by itself, where a burst showed one.
     pub crop: Option<Crop>,
     /// The best class that the allow-list of species ruled out, when it beat the decision.
@@ -220,7 +224,7 @@ pub struct FailureRecord {
     /// What went wrong, for a person.
     pub error: String,
     /// The board's state.
-    pub situation: Situation,
+    pub board: BoardState,
     /// The place, encrypted; see [`PredictionRecord::sealed`].
     pub sealed: Option<Vec<u8>>,
 }
@@ -323,17 +327,18 @@ pub(crate) mod tests {
             decision: Decision::Abstain,
             provenance: Provenance::ImageConfiguredSite,
             latency: Latency::default(),
-            situation: Situation {
+            board: BoardState {
                 boot: 3,
                 monotonic_ms: 77,
                 temperature_c: Some(-4.5),
-                ..Situation::default()
+                ..BoardState::default()
             },
             burst: vec![BurstFrame {
                 image: "b.jpg".into(),
                 image_sha256: None,
                 image_top: vec![(ClassId(2), 0.5)],
             }],
+            year_mean: true,
             crop: None,
             set_aside: None,
             picture: Picture::Suppressed { group: "human".into() },
@@ -389,7 +394,7 @@ pub(crate) mod tests {
             distance_m: 11_000.0,
         };
         let time = Timestamp { millis: 9, source: TimeSource::SinceBoot };
-        let entry = Entry::Event(EventRecord { seq: 4, time, situation: Situation::default(), event });
+        let entry = Entry::Event(EventRecord { seq: 4, time, board: BoardState::default(), event });
         let frame = to_frame(&entry).unwrap();
         assert_eq!(from_frame::<Entry>(&frame[..frame.len() - 1]), Ok(entry));
     }

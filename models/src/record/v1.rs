@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::Deserialize;
 
-use super::{Candidate, FailureRecord, Latency, PredictionRecord, Provenance, Situation};
+use super::{BoardState, Candidate, FailureRecord, Latency, PredictionRecord, Provenance};
 use crate::{fusion::Decision, place::Place, time::Timestamp};
 
 #[derive(Deserialize)]
@@ -49,8 +49,9 @@ impl From<Entry> for super::Entry {
                 decision: old.decision,
                 provenance: old.provenance,
                 latency: old.latency,
-                situation: Situation::default(),
+                board: BoardState::default(),
                 burst: Vec::new(),
+                year_mean: false,
                 crop: None,
                 set_aside: None,
                 picture: super::Picture::Kept,
@@ -63,7 +64,7 @@ impl From<Entry> for super::Entry {
                 image_sha256: old.image_sha256,
                 place: old.place,
                 error: old.error,
-                situation: Situation::default(),
+                board: BoardState::default(),
                 sealed: None,
             }),
         }

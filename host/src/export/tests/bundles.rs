@@ -7,10 +7,15 @@ use csp_models::{
     labels::{ClassId, Label, Labels},
     manifest::{ModelProvenance, NumberFormat, file},
     nn::{BackboneKind, HeadConfig, LocationClassifierConfig, ModulatedHeadConfig},
-    place::LatLon,
+    place::{LatLon, Place},
+    situation::Situation,
+    time::YearFraction,
 };
 
-use crate::{features::location_logits, training::TrainedModel};
+use crate::{
+    features::{location_logits, location_presence, position_features},
+    training::TrainedModel,
+};
 
 use super::{
     super::{
@@ -101,6 +106,39 @@ fn a_bundle_is_whole_and_reads_back() {
     }
 }
 
+/// What a season model says without a date is the same on host and device: its mean over the year, and
+/// not what it says of any one date.
+#[test]
+fn the_device_averages_over_the_year_as_the_host_does() {
+    let spec = EncoderSpec { season: true, ..EncoderSpec::of("wrap") };
+    let model = with_location(BackboneKind::SmallCnn(4), 16, spec.build().unwrap(), heads()[1]);
+    let options = Options { format: NumberFormat::F32, ..Options::default() };
+    let (bundle, _) = export(&model, &[], &[], &options).unwrap();
+    assert!(bundle.manifest.encoder.as_ref().unwrap().season());
+    let engine = Engine::load(&bundle).unwrap();
+    let mut predictor = csp_device::trap::Predictor::new(&engine);
+    let at = LatLon::new(34.05, -118.25).unwrap();
+    let logits = [0.0; CLASSES.len()];
+    let mut device = |date: Option<YearFraction>| {
+        let said = predictor.predict(&logits, Some(&Place::configured(at)), date).unwrap();
+        assert_eq!(said.year_mean, date.is_none());
+        said.prior.unwrap()
+    };
+    let host = |date: Option<YearFraction>| {
+        let (network, encoder) = (model.location.as_ref().unwrap(), model.encoder.as_ref().unwrap());
+        let asked = [Situation::new(at, date.map(YearFraction::midday))];
+        location_presence(network, encoder, &asked, &Device::flex()).remove(0)
+    };
+    let dates = [None, YearFraction::new(0.1), YearFraction::new(0.6)];
+    let said = dates.map(|date| (device(date), host(date)));
+    for (device, host) in &said {
+        assert!(device.iter().zip(host).all(|(d, h)| (d - h).abs() < 1e-5), "{device:?} {host:?}");
+    }
+    let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(apart(&said[1].0, &said[2].0) > 1e-3, "the date says nothing: {said:?}");
+    assert!(apart(&said[0].0, &said[1].0) > 1e-3 && apart(&said[0].0, &said[2].0) > 1e-3);
+}
+
 #[test]
 fn f32_has_no_second_network_and_needs_no_pictures() {
     let mut model = model(BackboneKind::SmallCnn(4), 16);
@@ -119,7 +157,11 @@ fn f32_has_no_second_network_and_needs_no_pictures() {
 fn the_device_computes_every_encoder_and_head() {
     let encoders: Vec<PositionEncoder> = KINDS
         .iter()
-        .map(|kind| EncoderSpec { season: kind.name == "xyz", ..EncoderSpec::of(kind.name) }.build().unwrap())
+        .map(|kind| {
+            EncoderSpec { season: ["xyz", "wrap"].contains(&kind.name), ..EncoderSpec::of(kind.name) }
+                .build()
+                .unwrap()
+        })
         .collect();
     let grid = PositionEncoder::scaled("space2vec-grid", 4, 1.0, 360.0).unwrap();
     let of_heads = heads().into_iter().map(|head| (grid.clone(), head));
@@ -134,14 +176,25 @@ fn the_device_computes_every_encoder_and_head() {
         bundle.write(&path).unwrap();
         let engine = Engine::load(&Bundle::open(&path).unwrap()).unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!(engine.manifest().encoder.as_ref(), Some(&encoder));
-        let places =
-            [(34.05, -118.25), (-90.0, 180.0), (69.65, 18.96)].map(|(a, b)| LatLon::new(a, b).unwrap());
+        let places = [(34.05, -118.25, 0.1), (-90.0, 180.0, 0.5), (69.65, 18.96, 1.0)]
+            .map(|(lat, lon, date)| Situation::new(LatLon::new(lat, lon).unwrap(), YearFraction::new(date)));
         let burn = location_logits(model.location.as_ref().unwrap(), &encoder, &places, &Device::flex());
+        // the features themselves to the bit, as the engine computes them from the manifest
+        let host: Vec<f32> =
+            position_features(&encoder, &places, &Device::flex()).into_data().iter::<f32>().collect();
+        let stored = engine.manifest().encoder.clone().unwrap();
+        let device = places.iter().flat_map(|place| stored.encode(place.at, place.date));
+        let device: Vec<f32> = device.map(|feature| feature as f32).collect();
+        assert_eq!(
+            host.iter().map(|f| f.to_bits()).collect::<Vec<_>>(),
+            device.iter().map(|f| f.to_bits()).collect::<Vec<_>>(),
+            "{what}"
+        );
         for (place, want) in places.into_iter().zip(burn) {
             let got = engine.location_logits(place).unwrap().unwrap();
             let scale = want.iter().fold(1f32, |max, z| max.max(z.abs()));
             for (got, want) in got.iter().zip(&want) {
-                assert!((got - want).abs() < 1e-4 * scale, "{what} at {place}: {got} is not {want}");
+                assert!((got - want).abs() < 1e-4 * scale, "{what} at {place:?}: {got} is not {want}");
             }
         }
     }

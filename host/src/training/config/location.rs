@@ -15,6 +15,7 @@ pub struct LocationConfig {
     /// Position features: `kind` and the settings of its own that differ from its defaults, see
     /// `csp-host location encoders`. The default's 16 scales from 1° reach places between the
     /// labelled ones; the released models use 32 from 0.1°, for data that is dense at that scale.
+    /// `season = true` adds the time of the year, from the data's dates.
     pub encoder: PositionEncoder,
     /// Width of each hidden layer.
     pub hidden: usize,
@@ -61,11 +62,6 @@ impl LocationConfig {
 impl LocationConfig {
     pub(super) fn checks(&self) -> Vec<Check> {
         vec![
-            (
-                "location.encoder.season",
-                !self.encoder.season(),
-                "left out: no stage of training hands dates to the location network",
-            ),
             ("location.hidden", (1..=8192).contains(&self.hidden), "1 to 8192"),
             ("location.hidden_layers", (1..=8).contains(&self.hidden_layers), "1 to 8"),
             ("location.embedding", (1..=8192).contains(&self.embedding), "1 to 8192"),
@@ -100,8 +96,8 @@ mod tests {
         assert!(unknown.contains("c.toml") && unknown.contains("sphere2vec-m+"), "{unknown}");
         let foreign = read("[location.encoder]\nkind = \"wrap\"\nr_min = 1.0\n").unwrap_err();
         assert!(foreign.contains("r_min") && foreign.contains("takes none"), "{foreign}");
-        let season = read("[location.encoder]\nkind = \"xyz\"\nseason = true\n").unwrap_err();
-        assert!(season.contains("season") && season.contains("dates"), "{season}");
+        let season = read("[location.encoder]\nkind = \"xyz\"\nseason = true\n").unwrap();
+        assert!(season.encoder.season() && season.network().input == 5);
     }
 
     #[test]

@@ -10,16 +10,15 @@ use burn::{
     tensor::{Device, Int, Tensor},
 };
 use csp_models::{
-    fusion::sigmoid,
     labels::ClassId,
     nn::{LocationClassifier, LocationClassifierConfig},
-    place::LatLon,
+    situation::Situation,
 };
 use rand::RngExt;
 
 use super::{dropout::Dropout, indices, steps_for, warmup};
 use crate::{
-    features::{location_logits, position_features},
+    features::{location_presence, position_features},
     training::{
         TrainError,
         config::{FinetuneConfig, LocationConfig},
@@ -28,7 +27,7 @@ use crate::{
         optim::{AdamW, AdamWConfig, cosine},
         rng,
         runner::{Done, Stage},
-        sampler::Batches,
+        sampler::{Batches, random_places},
         weights::Weights,
     },
 };
@@ -64,7 +63,7 @@ pub(crate) struct Finetune {
     /// `[rows]`, -1 where it is not known; only with photographers' vectors.
     users: Option<Tensor<1, Int>>,
     /// Rows that are only watched.
-    aside: Vec<(LatLon, ClassId)>,
+    aside: Vec<(Situation, ClassId)>,
     device: Device,
 }
 
@@ -82,7 +81,7 @@ pub(crate) struct Start<'a> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sightings {
     /// What was seen where.
-    pub rows: Vec<(LatLon, ClassId)>,
+    pub rows: Vec<(Situation, ClassId)>,
     /// By whom, row by row, a number from 0; empty where nobody asks.
     pub users: Vec<Option<u32>>,
 }
@@ -96,7 +95,7 @@ impl Finetune {
     pub fn new(
         name: &'static str,
         sightings: &Sightings,
-        aside: Vec<(LatLon, ClassId)>,
+        aside: Vec<(Situation, ClassId)>,
         classes: usize,
         start: Start<'_>,
         location: &LocationConfig,
@@ -111,7 +110,7 @@ impl Finetune {
         if let Some(weights) = start.pretrained {
             network.encoder = weights.apply("pair.encoder", network.encoder)?;
         }
-        let (places, seen): (Vec<LatLon>, Vec<ClassId>) = sightings.rows.iter().copied().unzip();
+        let (places, seen): (Vec<Situation>, Vec<ClassId>) = sightings.rows.iter().copied().unzip();
         let positions = position_features(&location.encoder, &places, &device);
         if let Some(prototypes) = start.prototypes {
             // an embedding of usual length in a class's direction scores 1/PROTOTYPE_TEMPERATURE
@@ -192,14 +191,14 @@ impl Finetune {
 
     /// Mean −log of the prior, normalised over the classes, at the rows kept aside.
     fn aside_loss(&self) -> f64 {
-        let places: Vec<LatLon> = self.aside.iter().map(|(place, _)| *place).collect();
+        let places: Vec<Situation> = self.aside.iter().map(|(place, _)| *place).collect();
         let device = self.device.clone().inner();
-        let logits = location_logits(&self.trained.location, &self.location.encoder, &places, &device);
-        let loss = |(logits, (_, class)): (&Vec<f32>, &(LatLon, ClassId))| {
-            let presence: Vec<f64> = logits.iter().map(|&z| sigmoid(f64::from(z)).max(1e-9)).collect();
+        let scores = location_presence(&self.trained.location, &self.location.encoder, &places, &device);
+        let loss = |(scores, (_, class)): (&Vec<f64>, &(Situation, ClassId))| {
+            let presence: Vec<f64> = scores.iter().map(|score| score.max(1e-9)).collect();
             (presence.iter().sum::<f64>() / presence[class.index()]).ln()
         };
-        logits.iter().zip(&self.aside).map(loss).sum::<f64>() / self.aside.len() as f64
+        scores.iter().zip(&self.aside).map(loss).sum::<f64>() / self.aside.len() as f64
     }
 }
 
@@ -220,8 +219,9 @@ impl Stage for Finetune {
         let mut parts = vec![self.positions.clone().select(0, rows.clone())];
         let elsewhere = matches!(config.kind, PresenceKind::Full | PresenceKind::Ssdl);
         if elsewhere && config.background_weight != 0.0 {
-            let mut rng = rng::stream(self.seed, "finetune/random", step);
-            let places: Vec<LatLon> = (0..batch).map(|_| self.config.negatives.draw(&mut rng)).collect();
+            let stream = (self.seed, "finetune/random", step);
+            let seasonal = self.location.encoder.season();
+            let places = random_places(self.config.negatives, seasonal, stream, batch);
             parts.push(position_features(&self.location.encoder, &places, &self.device));
         }
         let with_background = parts.len() == 2;

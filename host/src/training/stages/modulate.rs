@@ -7,6 +7,7 @@ use csp_models::{
     encoder::PositionEncoder,
     nn::{LocationHead, ModulatedHead},
     place::LatLon,
+    situation::Situation,
 };
 use rand::RngExt;
 
@@ -66,19 +67,21 @@ impl Modulate {
     }
 }
 
-/// Embeddings of places, each of length 1; zero where there is none.
+/// Embeddings of places, each of length 1; zero where there is none. A date that is not known is the
+/// middle of the year's circle, in training and after.
 ///
 /// # Shapes
 /// Returns `[places, embedding]`.
 pub(crate) fn place_rows(
     network: &LocationHead,
     encoder: &PositionEncoder,
-    places: &[Option<LatLon>],
+    places: &[Option<Situation>],
     device: &Device,
 ) -> Tensor<2> {
     // somewhere, for the shape's sake: masked below
-    let anywhere = |place: &Option<LatLon>| place.or_else(|| LatLon::new(0.0, 0.0).ok());
-    let all: Vec<LatLon> = places.iter().filter_map(anywhere).collect();
+    let anywhere =
+        |place: &Option<Situation>| place.or_else(|| LatLon::new(0.0, 0.0).ok().map(Situation::undated));
+    let all: Vec<Situation> = places.iter().filter_map(anywhere).collect();
     let mask: Vec<f32> = places.iter().map(|place| if place.is_some() { 1.0 } else { 0.0 }).collect();
     let rows = unit_rows(network.forward(position_features(encoder, &all, device)));
     rows * Tensor::<2>::from_data(TensorData::new(mask, [places.len(), 1]), device)

@@ -10,6 +10,7 @@ use csp_models::{
     labels::ClassId,
     nn::{LocationClassifier, LocationClassifierConfig},
     place::LatLon,
+    situation::Situation,
 };
 use rand::RngExt;
 
@@ -22,7 +23,7 @@ use crate::{
         losses::presence::{Observed, PresenceConfig},
         optim::{AdamW, AdamWConfig, cosine},
         rng,
-        sampler::Batches,
+        sampler::{Batches, RandomDates},
     },
 };
 
@@ -46,11 +47,12 @@ pub struct PlaceFit {
 }
 
 impl PlaceFit {
-    /// Learns what was seen where among `classes` classes. `background` are the places that stand for
-    /// the region; each step draws from them. Without any, only other classes' places are absences.
+    /// Learns what was seen where (and with a season, when) among `classes` classes. `background` are the
+    /// places that stand for the region; each step draws from them, at dates uniform over the year.
+    /// Without any, only other classes' places are absences.
     pub fn fit(
         &self,
-        rows: &[(LatLon, ClassId)],
+        rows: &[(Situation, ClassId)],
         classes: usize,
         background: &[LatLon],
         device: &Device,
@@ -58,10 +60,12 @@ impl PlaceFit {
         let device = device.clone().autodiff();
         let network = LocationClassifierConfig::new(self.location.network(), classes).init(&device);
         let mut network = init::randomise(network, self.seed, "places/init");
-        let (places, seen): (Vec<LatLon>, Vec<ClassId>) = rows.iter().copied().unzip();
-        let features = |places: &[LatLon]| position_features(&self.location.encoder, places, &device);
+        let (places, seen): (Vec<Situation>, Vec<ClassId>) = rows.iter().copied().unzip();
+        let features = |places: &[Situation]| position_features(&self.location.encoder, places, &device);
         let (positions, seen) = (features(&places), indices(seen.iter().map(|c| i32::from(c.0)), &device));
-        let elsewhere = (!background.is_empty()).then(|| features(background));
+        let seasonal = self.location.encoder.season();
+        let undated = || background.iter().copied().map(Situation::undated).collect::<Vec<_>>();
+        let elsewhere = (!background.is_empty() && !seasonal).then(|| features(&undated()));
         let mut optimizer =
             AdamW::new(AdamWConfig { weight_decay: self.weight_decay, ..AdamWConfig::default() });
         let mut batches = Batches::new(self.seed, "places/batch", rows.len(), self.batch);
@@ -69,10 +73,22 @@ impl PlaceFit {
             let chosen = indices(batches.at(step).iter().map(|&i| i as i32), &device);
             let batch = batches.size();
             let mut parts = vec![positions.clone().select(0, chosen.clone())];
-            if let Some(elsewhere) = &elsewhere {
-                let mut rng = rng::stream(self.seed, "places/background", step);
-                let draws = (0..batch).map(|_| rng.random_range(0..background.len() as u32) as i32);
-                parts.push(elsewhere.clone().select(0, indices(draws, &device)));
+            if !background.is_empty() {
+                let stream = (self.seed, "places/background", step);
+                let mut rng = rng::stream(stream.0, stream.1, stream.2);
+                let draws = (0..batch).map(|_| rng.random_range(0..background.len() as u32));
+                parts.push(match &elsewhere {
+                    Some(elsewhere) => {
+                        elsewhere.clone().select(0, indices(draws.map(|draw| draw as i32), &device))
+                    }
+                    None => {
+                        let mut dates = RandomDates::new(seasonal, stream);
+                        let drawn: Vec<Situation> = draws
+                            .map(|draw| Situation::new(background[draw as usize], dates.draw()))
+                            .collect();
+                        features(&drawn)
+                    }
+                });
             }
             let with_background = parts.len() == 2;
             let mut dropout = Dropout::new(self.location.dropout, self.seed, "places/dropout", step);
@@ -102,11 +118,11 @@ mod tests {
     #[test]
     fn learns_two_ranges_and_that_nothing_lives_elsewhere() {
         let at = |lat: f64, lon: f64| LatLon::new(lat, lon).unwrap();
-        let rows: Vec<(LatLon, ClassId)> = (0..200u32)
+        let rows: Vec<(Situation, ClassId)> = (0..200u32)
             .map(|i| {
                 let class = i % 2;
                 let (a, b) = (f64::from(i % 20) * 0.05, f64::from(i / 20) * 0.1);
-                (at(10.0 + a, 20.0 + 6.0 * f64::from(class) + b), ClassId(class as u16))
+                (Situation::undated(at(10.0 + a, 20.0 + 6.0 * f64::from(class) + b)), ClassId(class as u16))
             })
             .collect();
         let background: Vec<LatLon> =
@@ -120,13 +136,12 @@ mod tests {
         let device = Device::flex();
         let network = fit.fit(&rows, 2, &background, &device);
         let encoder = &fit.location.encoder;
-        let logits =
-            location_logits(&network, encoder, &[at(10.5, 20.5), at(10.5, 26.5), at(6.0, 23.0)], &device);
+        let asked = [at(10.5, 20.5), at(10.5, 26.5), at(6.0, 23.0)].map(Situation::undated);
+        let logits = location_logits(&network, encoder, &asked, &device);
         assert!(logits[0][0] > 0.0 && logits[0][1] < 0.0, "{logits:?}");
         assert!(logits[1][1] > 0.0 && logits[1][0] < 0.0, "{logits:?}");
         assert!(logits[2][0] < 0.0 && logits[2][1] < 0.0, "{logits:?}");
-        let again =
-            location_logits(&fit.fit(&rows, 2, &background, &device), encoder, &[at(10.5, 20.5)], &device);
+        let again = location_logits(&fit.fit(&rows, 2, &background, &device), encoder, &asked[..1], &device);
         assert_eq!(again[0], logits[0], "a seed gives one network");
     }
 }

@@ -9,7 +9,7 @@ use burn::{
     optim::GradientsParams,
     tensor::{Device, Gradients, Int, Tensor},
 };
-use csp_models::{labels::ClassId, nn::LocationHead, place::LatLon};
+use csp_models::{labels::ClassId, nn::LocationHead, situation::Situation};
 
 use self::spread::Replica;
 use super::{dropout::Dropout, indices, queue::Queue, steps_for, warmup};
@@ -26,9 +26,8 @@ use crate::{
             unit_rows,
         },
         optim::{AdamW, AdamWConfig, cosine},
-        rng,
         runner::{Done, Stage},
-        sampler::Batches,
+        sampler::{Batches, random_places},
         weights::{Array, Weights},
     },
 };
@@ -80,7 +79,7 @@ impl Pretrain {
     /// Pairs `places` with `images` `[places, features]`, both row by row, of which `classes` are the
     /// granted labels.
     pub fn new(
-        places: &[LatLon],
+        places: &[Situation],
         images: Tensor<2>,
         classes: &[Option<ClassId>],
         location: &LocationConfig,
@@ -94,7 +93,7 @@ impl Pretrain {
 
     /// For pictures whose `features` numbers each step brings along, see [`loss`](Self::loss).
     pub fn open(
-        places: &[LatLon],
+        places: &[Situation],
         features: usize,
         classes: &[Option<ClassId>],
         location: &LocationConfig,
@@ -181,11 +180,11 @@ impl Pretrain {
     }
 
     /// Random places of a step, the `c`-th of row `i` at `c·B + i`; none without their term.
-    fn random_places(&self, step: u64) -> Vec<LatLon> {
+    fn random_places(&self, step: u64) -> Vec<Situation> {
         let [_, random, _] = self.config.weights();
         let draws = if random != 0.0 { self.batches.size() * self.config.negatives_per_row } else { 0 };
-        let mut rng = rng::stream(self.seed, "pretrain/random", step);
-        (0..draws).map(|_| self.config.negatives.draw(&mut rng)).collect()
+        let stream = (self.seed, "pretrain/random", step);
+        random_places(self.config.negatives, self.location.encoder.season(), stream, draws)
     }
 
     /// All places of a step go through the encoder as one batch.

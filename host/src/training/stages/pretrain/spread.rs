@@ -10,7 +10,7 @@ use burn::{
     optim::{GradientsAccumulator, GradientsParams},
     tensor::{Device, Tensor},
 };
-use csp_models::place::LatLon;
+use csp_models::situation::Situation;
 
 use super::{Pretrain, indices, position_features};
 use crate::training::{losses::Views, stages::dropout::Dropout};
@@ -128,7 +128,7 @@ impl Pretrain {
         at: usize,
         (from, height): (usize, usize),
         rows: &[u32],
-        random: &[LatLon],
+        random: &[Situation],
         step: u64,
     ) -> Part {
         let replica = &self.replicas[at];
@@ -166,7 +166,7 @@ mod tests {
     use crate::training::{
         config::{LocationConfig, Objective, PretrainConfig},
         rng,
-        sampler::Negatives,
+        sampler::{Negatives, random_places},
     };
     use burn::tensor::TensorData;
     use rand::RngExt;
@@ -175,7 +175,7 @@ mod tests {
         let config = &PretrainConfig { parts, ..config.clone() };
         let device = Device::flex();
         let mut rng = rng::stream(1, "test", 0);
-        let places: Vec<LatLon> = (0..60).map(|_| Negatives::Sphere.draw(&mut rng)).collect();
+        let places = random_places(Negatives::Sphere, true, (1, "places", 0), 60);
         let features: Vec<f32> = (0..60 * 12).map(|_| rng.random::<f32>() - 0.5).collect();
         let images = Tensor::from_data(TensorData::new(features, [60, 12]), &device);
         // each part has masks of its own: without dropout the parts have to add up to the whole
