@@ -52,7 +52,8 @@ score_0, score_1, … (a run: score_NAME).")]
 struct EmbedArgs {
     /// A checkpoint, or a run directory.
     model: PathBuf,
-    /// CSV with the columns lat and lon, degrees; a column date where the encoder takes the season.
+    /// CSV with the columns lat and lon, degrees; a column date where the encoder takes the season, without
+    /// which a row counts as the middle of the year's circle.
     #[arg(long, value_name = "FILE")]
     places: PathBuf,
     /// Where the CSV goes; stdout without it.
@@ -114,10 +115,13 @@ fn open(path: &Path) -> Result<Network> {
 
 fn run_embed(args: &EmbedArgs, context: &Context) -> Result<()> {
     let model = open(&args.model)?;
-    let queries = places::read(&args.places)?;
-    if model.encoder.season() && queries.iter().all(|(_, date)| date.is_none()) {
+    let queries = places::read(&args.places, model.encoder.season())?;
+    let undated = queries.iter().filter(|(_, date)| date.is_none()).count();
+    if model.encoder.season() && undated > 0 {
         note(format_args!(
-            "warning: the encoder takes the season and no row has a date: it counts as unknown"
+            "warning: the encoder takes the season and {undated} of {} rows have no date: they count as the middle \
+             of the year's circle",
+            queries.len()
         ));
     }
     let answers = embed::embed(&model.encoder, &model.network, &queries, args.precision);

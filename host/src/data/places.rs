@@ -8,6 +8,7 @@ use csp_models::{place::LatLon, time::YearFraction};
 use super::{
     DataError,
     columns::{self, Column, Role},
+    coordinates::is_empty_cell,
     dates,
     problem::{Problems, quoted},
     table::Table,
@@ -17,11 +18,11 @@ use super::{
 pub type Query = (LatLon, Option<YearFraction>);
 
 /// Reads every row of a table. Unlike a training table it may hold (0, 0), and each row must be a place:
-/// the answers stand in the same order.
+/// the answers stand in the same order. With `dated` the column `date` counts, whose cells may be empty.
 ///
 /// # Errors
-/// Unreadable, without the columns, or the first row that is not a place.
-pub fn read(path: &Path) -> Result<Vec<Query>, DataError> {
+/// Unreadable, without the columns, or the first row that is not a place or whose date is none.
+pub fn read(path: &Path, dated: bool) -> Result<Vec<Query>, DataError> {
     let mut table = Table::open(path)?;
     let outline = |reason: String| DataError::outline(path, reason);
     let header = table.header.clone();
@@ -32,8 +33,8 @@ pub fn read(path: &Path) -> Result<Vec<Query>, DataError> {
         })
     };
     let (lat, lon) = (need(Role::Lat)?, need(Role::Lon)?);
-    let date = columns::find(&header, Role::Date).map_err(outline)?;
-    let mut rows: Vec<(LatLon, Option<String>)> = Vec::new();
+    let date = if dated { columns::find(&header, Role::Date).map_err(outline)? } else { None };
+    let mut rows: Vec<(LatLon, Option<(String, String)>)> = Vec::new();
     let mut failed = None;
     let mut problems = Problems::default();
     table.each(&mut problems, |at, fields, _| {
@@ -45,7 +46,11 @@ pub fn read(path: &Path) -> Result<Vec<Query>, DataError> {
         let place = degrees(&lat).and_then(|lat| Ok((lat, degrees(&lon)?)));
         let place = place.and_then(|(lat, lon)| LatLon::new(lat, lon).map_err(|error| error.to_string()));
         match place {
-            Ok(place) => rows.push((place, date.as_ref().map(|column| fields[column.index].to_string()))),
+            Ok(place) => {
+                let text = date.as_ref().map(|column| fields[column.index]);
+                let text = text.filter(|text| !is_empty_cell(text));
+                rows.push((place, text.map(|text| (at.to_string(), text.to_string()))));
+            }
             Err(problem) => {
                 failed.get_or_insert(format!("{at}: {problem}"));
             }
@@ -60,8 +65,12 @@ pub fn read(path: &Path) -> Result<Vec<Query>, DataError> {
     if rows.is_empty() {
         return Err(outline("it has no rows".into()));
     }
-    let order = dates::order(rows.iter().filter_map(|(_, date)| date.as_deref()));
-    let season =
-        |text: &str| dates::parse(text, order).and_then(dates::Day::season).and_then(YearFraction::new);
-    Ok(rows.into_iter().map(|(place, date)| (place, date.as_deref().and_then(season))).collect())
+    let texts = rows.iter().filter_map(|(_, date)| date.as_ref().map(|(_, text)| text.as_str()));
+    let order = dates::order(texts);
+    let season = |(at, text): (String, String)| {
+        let day = dates::parse(dates::start(&text), order).and_then(dates::Day::season);
+        day.and_then(YearFraction::new)
+            .ok_or_else(|| outline(format!("{at}: {} is no date (YYYY-MM-DD)", quoted(&text))))
+    };
+    rows.into_iter().map(|(place, date)| Ok((place, date.map(season).transpose()?))).collect()
 }

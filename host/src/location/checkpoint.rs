@@ -15,7 +15,10 @@ use csp_models::{
 use serde_json::Value;
 
 use super::shapes::{self, Tensors};
-use crate::training::torch_file::{TorchFileError, read_torch_file, read_torch_values};
+use crate::training::{
+    torch_file::{DType, Tensor, TorchFileError, read_torch_file, read_torch_values},
+    weights::{Array, Weights},
+};
 
 /// A trained location encoder of another program.
 #[derive(Debug)]
@@ -98,6 +101,18 @@ pub fn read(path: &Path, device: &Device) -> Result<Imported, ImportError> {
     let network = LocationClassifierConfig::new(head, classes).init(device);
     let network = read.weights.apply("location", network).map_err(mistaken)?;
     Ok(Imported { encoder, head, network, classes, params: params.values })
+}
+
+/// The weights of a location network by the original's names, without settings: what they are of, the
+/// caller has to know.
+///
+/// # Errors
+/// Lists what is missing, or left over.
+pub(crate) fn weights(tensors: BTreeMap<String, Array>) -> Result<Weights, String> {
+    let tensor = |array: Array| Tensor { shape: array.shape, dtype: DType::F32, data: array.values };
+    let mut tensors = Tensors::new(tensors.into_iter().map(|(name, array)| (name, tensor(array))).collect());
+    let residual = tensors.has("feats.0.weight");
+    Ok(shapes::network(&mut tensors, residual)?.weights)
 }
 
 /// The settings of a checkpoint.

@@ -19,7 +19,7 @@ fn expected(name: &str) -> Vec<Vec<f64>> {
 }
 
 fn largest_difference(name: &str, imported: &Imported, precision: Precision) -> f64 {
-    let places = places::read(&fixture("places.csv")).unwrap();
+    let places = places::read(&fixture("places.csv"), false).unwrap();
     let answers = embed(&imported.encoder, &imported.network, &places, precision);
     let expected = expected(name);
     assert_eq!(expected.len(), places.len());
@@ -56,6 +56,22 @@ fn checkpoints_answer_as_an_independent_evaluation_does() {
     assert_eq!(seen, 14);
 }
 
+/// tools/season_fixture.py: features and network by numpy, the day's place in the year by Python's calendar.
+#[test]
+fn wrap_with_a_date_answers_as_numpy_does() {
+    let imported = checkpoint::read(&fixture("dated/geo_net.pth"), &Device::flex()).unwrap();
+    assert!(imported.encoder.season() && imported.encoder.dim() == 6);
+    let places = places::read(&fixture("dated/places.csv"), true).unwrap();
+    let answers = embed(&imported.encoder, &imported.network, &places, Precision::F64);
+    let expected = expected("dated/geo_net");
+    assert_eq!((expected.len(), places.len(), places[6].1), (7, 7, None));
+    for ((embedding, scores), want) in answers.embeddings.iter().zip(&answers.scores).zip(expected) {
+        let got: Vec<f64> = embedding.iter().chain(scores).copied().collect();
+        assert_eq!(got.len(), want.len());
+        assert!(got.iter().zip(&want).all(|(got, want)| (got - want).abs() < 1e-10), "{got:?} {want:?}");
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
     for (name, words) in [
@@ -83,12 +99,15 @@ fn tables_of_places_are_read_whole_or_not_at_all() {
     let path = dir.path().join("p.csv");
     let read = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        places::read(&path).map_err(|error| error.to_string())
+        places::read(&path, true).map_err(|error| error.to_string())
     };
     let rows = read("id,lat,lon,date\na,0,0,2023-07-02\nb,-90,180,\n").unwrap();
     assert_eq!((rows.len(), rows[1].1), (2, None));
     assert!((rows[0].1.unwrap().value() - 182.0 / 365.0).abs() < 1e-12);
+    assert_eq!(read("lat,lon,date\n1,2,NA\n").unwrap()[0].1, None);
     for (text, word) in [
+        ("lat,lon,date\n1,2,2023-01-05\n3,4,2023-13-01\n", "line 3: \"2023-13-01\" is no date"),
+        ("lat,lon,date\n1,2,soon\n", "line 2"),
         ("lat,lon\n1,2\n91,0\n", "line 3"),
         ("lat,lon\n1,x\n", "line 2"),
         ("lat,lon\n1\n", "line 2"),

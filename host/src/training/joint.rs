@@ -53,6 +53,7 @@ impl Job<'_> {
         let location = &self.config.location;
         let pretrain =
             Pretrain::open(&places, kind.features(), &classes, location, &pretrain, self.seed, &device);
+        let pretrain = self.begun(pretrain)?;
         let views = PictureViews {
             pixels: &pictures.pixels,
             input: pictures.input,

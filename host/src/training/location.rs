@@ -63,7 +63,7 @@ impl Job<'_> {
         };
         let unseen = self.unseen(context, &rows, pretrained.as_ref())?;
         let prototypes = self.prototypes(pretrained.as_ref(), &[]);
-        let start = start(pretrained.as_ref(), prototypes.as_deref());
+        let start = self.start(pretrained.as_ref(), prototypes.as_deref());
         let weights = self.finetune(context, "finetune", &rows, holdout, start)?;
         Ok(Some(Location { weights, unseen }))
     }
@@ -152,7 +152,7 @@ impl Job<'_> {
             let users = sightings.users.iter().enumerate().filter(|(i, _)| !part.contains(i));
             let learned = Sightings { rows: learned, users: users.map(|(_, user)| *user).collect() };
             let prototypes = self.prototypes(pretrained, &aside);
-            let start = start(pretrained, prototypes.as_deref());
+            let start = self.start(pretrained, prototypes.as_deref());
             let weights = self.finetune(context, name, &learned, aside.clone(), start)?;
             let places: Vec<Situation> = aside.iter().map(|(place, _)| *place).collect();
             let presence = self.presence(&weights, &places, &context.device)?;
@@ -175,6 +175,25 @@ impl Job<'_> {
             .apply("location", shape.init(device))
             .map_err(|reason| TrainError::corrupt("location", reason))?;
         Ok(location_presence(&network, &self.config.location.encoder, places, device))
+    }
+
+    /// Pre-training from the trained encoder it is to begin with, if there is one.
+    pub(super) fn begun(&self, stage: Pretrain) -> Result<Pretrain, TrainError> {
+        let begin = self.begin.as_ref().map(|begin| &begin.weights);
+        stage.beginning_with(begin).map_err(|reason| TrainError::corrupt("location.weights", reason))
+    }
+
+    /// Where fine-tuning begins.
+    fn start<'a>(
+        &'a self,
+        pretrained: Option<&'a Pretrained>,
+        prototypes: Option<&'a [Vec<f32>]>,
+    ) -> Start<'a> {
+        Start {
+            pretrained: pretrained.map(|pretrained| &pretrained.weights),
+            prototypes,
+            trained: self.begin.as_ref().map(|begin| &begin.weights),
+        }
     }
 
     /// Place, class and picture of the rows that pre-training may see. The hold-out's labels calibrate
@@ -231,6 +250,7 @@ impl Job<'_> {
                     self.seed,
                     &device,
                 );
+                let stage = self.begun(stage)?;
                 let devices: Vec<Device> = std::iter::once(&device).chain(&context.more).cloned().collect();
                 (runner::run(context, &mut stage.spread_over(&devices))?, standard)
             }
@@ -250,11 +270,6 @@ impl Job<'_> {
         let labelled = rows.into_iter().zip(projected).map(|((place, class, _), row)| (place, class, row));
         Ok(Some(Pretrained { weights, labelled: labelled.collect() }))
     }
-}
-
-/// Where fine-tuning begins.
-fn start<'a>(pretrained: Option<&'a Pretrained>, prototypes: Option<&'a [Vec<f32>]>) -> Start<'a> {
-    Start { pretrained: pretrained.map(|pretrained| &pretrained.weights), prototypes }
 }
 
 /// Mean and scale of each image feature. The projection W has a bias and so can represent the same

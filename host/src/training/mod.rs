@@ -12,6 +12,7 @@
 //! | `grad_cache` | large batches of pictures in the memory of small ones |
 //! | `weights`, `optim`, `init`, [`mod@rng`] | tensors by name, AdamW, first weights, streams of random numbers |
 //! | [`published`] | weights of torchvision and timm |
+//! | `location_weights` | the location network that training begins with |
 //! | [`run_dir`] | the run on disk |
 //! | [`device`], [`self_check`] | which processor, and whether it computes what the CPU does |
 //! | [`speed`] | how fast a step is |
@@ -32,6 +33,7 @@ mod image;
 mod init;
 mod joint;
 mod location;
+mod location_weights;
 pub mod losses;
 mod model;
 mod modulation;

@@ -94,7 +94,7 @@ impl LocationShape {
         Self { hidden, hidden_layers, embedding: output, activation, head: settings }
     }
 
-    fn network(&self, encoder: &PositionEncoder) -> HeadConfig {
+    pub fn network(&self, encoder: &PositionEncoder) -> HeadConfig {
         HeadConfig {
             input: encoder.dim(),
             hidden: self.hidden,

@@ -15,6 +15,7 @@ use super::{
     calibrate::{Calibration, Case, Opinion, calibrate, calibrate_prior},
     image::{Classifier, Pictures},
     location::Location,
+    location_weights::Begin,
     model::{self, LocationShape, ModelInfo},
     modulation::Modulation,
     roles::{Role, TrainingSet},
@@ -76,6 +77,8 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     }
     let set = TrainingSet::new(dataset, options.labels, options.seed, &config.holdout)?;
     let dates = set.about_dates(&config.location.encoder)?;
+    let begin = config.location.weights.as_deref();
+    let begin = begin.map(|path| Begin::read(path, &config.location, &set.labels)).transpose()?;
     let device = options.device.description.clone();
     let info = RunInfo::new(dataset, options.seed, options.labels, device, config.clone());
     let roles = set.roles();
@@ -92,6 +95,10 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
         "rows: {} labelled, {} held out to calibrate, {} unlabelled, {} unused (unlabelled, in held-out cells)",
         rows[0], rows[1], rows[2], rows[3]
     ));
+    if let (Some(begin), Some(path)) = (&begin, &config.location.weights) {
+        voice.say(&format!("{:>18} {}", "location.weights", begin.said));
+        run.begin_location(path, begin)?;
+    }
     if let Some(dates) = dates {
         voice.say(&dates);
     }
@@ -106,7 +113,7 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
         stop,
         steps_left: Cell::new(options.stop_after_steps),
     };
-    let job = Job { set: &set, config, seed: options.seed, cache, dataset };
+    let job = Job { set: &set, config, seed: options.seed, cache, dataset, begin };
     let pictures = job.pictures(&mut context)?;
     let cells = set.labelled_cells(config.holdout.block_deg);
     let Trained { image, location, modulation, mut fit } = if pictures.pixels.is_empty() {
@@ -163,6 +170,8 @@ pub(super) struct Job<'a> {
     pub(super) seed: u64,
     pub(super) cache: PathBuf,
     pub(super) dataset: &'a Dataset,
+    /// The trained location network to begin with.
+    pub(super) begin: Option<Begin>,
 }
 
 impl Job<'_> {

@@ -21,7 +21,7 @@ use std::{
 use csp_models::bundle::write_atomically;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{TrainError, config::TrainConfig, roles::RowRoles};
+use super::{TrainError, config::TrainConfig, location_weights::Begin, roles::RowRoles};
 use crate::data::{Dataset, Options};
 
 /// Version of `run.json`.
@@ -235,6 +235,24 @@ impl RunDir {
     /// SHA-256 of the file the backbone began with, if it began with one.
     pub(crate) fn weights_sha256(&self) -> Option<&str> {
         self.info.stages.get("weights")?.notes.get("sha256")?.as_str()
+    }
+
+    /// Notes the location network that the run begins with, or holds a resumed run to it.
+    ///
+    /// # Errors
+    /// [`TrainError::Differs`] for another file than it began with, or the system's reason.
+    pub(crate) fn begin_location(&mut self, path: &Path, begin: &Begin) -> Result<(), TrainError> {
+        const STAGE: &str = "location-weights";
+        match self.info.stages.get(STAGE).and_then(|stage| stage.notes.get("sha256")?.as_str()) {
+            Some(was) if was != begin.sha256 => Err(TrainError::Differs {
+                path: self.root.clone(),
+                what: format!("SHA-256 of {}", path.display()),
+                was: was.into(),
+                now: begin.sha256.clone(),
+            }),
+            Some(_) => Ok(()),
+            None => self.note(STAGE, StageInfo { notes: begin.notes(path), ..StageInfo::default() }),
+        }
     }
 
     /// Where the training data was.

@@ -17,6 +17,13 @@ pub struct LocationConfig {
     /// labelled ones; the released models use 32 from 0.1°, for data that is dense at that scale.
     /// `season = true` adds the time of the year, from the data's dates.
     pub encoder: PositionEncoder,
+    /// The trained location network to begin with, in pre-training or else in fine-tuning: a run, a run's
+    /// `model/location.safetensors`, or a checkpoint of the csp, sphere2vec and TorchSpatial repositories
+    /// (`.pth`, `.pth.tar`; safetensors by their names). The settings here have to be its own; the
+    /// refusal of another says which fit. Its class matrix is kept where its classes are the data's and
+    /// no pre-training comes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<std::path::PathBuf>,
     /// Width of each hidden layer.
     pub hidden: usize,
     /// Number of hidden layers.
@@ -35,6 +42,7 @@ impl Default for LocationConfig {
     fn default() -> Self {
         Self {
             encoder: PositionEncoder::default(),
+            weights: None,
             hidden: 512,
             hidden_layers: 1,
             embedding: 256,

@@ -75,6 +75,9 @@ pub(crate) struct Start<'a> {
     /// Class vectors `[classes, embedding]` in the direction of each class's pictures; a random
     /// class matrix without them.
     pub prototypes: Option<&'a [Vec<f32>]>,
+    /// A trained network, under `location`, with or without a class matrix; for a start without
+    /// pre-training.
+    pub trained: Option<&'a Weights>,
 }
 
 /// Rows to learn from.
@@ -109,6 +112,11 @@ impl Finetune {
         network.encoder = network.encoder.respread();
         if let Some(weights) = start.pretrained {
             network.encoder = weights.apply("pair.encoder", network.encoder)?;
+        } else if let Some(trained) = start.trained {
+            network.encoder = trained.apply("location.encoder", network.encoder)?;
+            if trained.0.keys().any(|name| name.starts_with("location.classes.")) {
+                network.classes = trained.apply("location.classes", network.classes)?;
+            }
         }
         let (places, seen): (Vec<Situation>, Vec<ClassId>) = sightings.rows.iter().copied().unzip();
         let positions = position_features(&location.encoder, &places, &device);
@@ -151,7 +159,7 @@ impl Finetune {
             config: config.clone(),
             location: location.clone(),
             seed,
-            pretrained: start.pretrained.is_some(),
+            pretrained: start.pretrained.is_some() || start.trained.is_some(),
             positions,
             classes: indices(seen.iter().map(|class| i32::from(class.0)), &device),
             seen: (seen, classes),

@@ -136,6 +136,17 @@ impl Pretrain {
         }
     }
 
+    /// Begins with a trained encoder, under `location.encoder`.
+    ///
+    /// # Errors
+    /// It is of another network.
+    pub fn beginning_with(mut self, trained: Option<&Weights>) -> Result<Self, String> {
+        if let Some(trained) = trained {
+            self.pair.encoder = trained.apply("location.encoder", self.pair.encoder)?;
+        }
+        Ok(self)
+    }
+
     /// The rows of a step.
     pub fn rows(&mut self, step: u64) -> &[u32] {
         self.batches.at(step)
