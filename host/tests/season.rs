@@ -4,6 +4,7 @@
 use std::{fs, path::Path};
 
 use burn::tensor::Device;
+use csp_device::cli::classify::{self, ClassifyArgs};
 use csp_host::{
     data::{Dataset, Options, Row, Split},
     evaluation::{
@@ -162,6 +163,8 @@ fn a_class_of_a_season_is_told_by_its_date_alone() {
     let options = export::Options { format: NumberFormat::F32, ..export::Options::default() };
     let (bundle, _) = export::export(&model.model, &[], &[], &options).unwrap();
     assert!(bundle.manifest.encoder.as_ref().unwrap().season());
+    let path = dir.path().join("season.cspm");
+    bundle.write(&path).unwrap();
     let engine = EnginePredictor::new(bundle).unwrap();
     assert!(engine.is_seasonal());
     let places: Vec<_> = data.rows.iter().filter_map(Row::situation).step_by(7).collect();
@@ -173,6 +176,29 @@ fn a_class_of_a_season_is_told_by_its_date_alone() {
         assert!(there.iter().zip(&here).all(|(a, b)| (a - b).abs() < 1e-5), "{there:?} {here:?}");
     }
     assert_eq!(evaluate(&engine, &data, true).location.unwrap().top1, seen.location.unwrap().top1);
+
+    let classify = |date: Option<&str>| -> serde_json::Value {
+        let args = ClassifyArgs {
+            model: path.clone(),
+            images: vec![dir.path().join("0.png")],
+            lat: Some(0.0),
+            lon: Some(20.0),
+            uncertainty_m: 0.0,
+            date: date.map(|date| YearFraction::parse(date).unwrap()),
+            top: 2,
+            prefer_f32: false,
+            json: true,
+        };
+        let mut out = Vec::new();
+        classify::run(&args, &mut out).unwrap();
+        serde_json::from_slice(&out).unwrap()
+    };
+    for (date, class) in [("2026-06-15", "summer"), ("dec", "winter")] {
+        let said = classify(Some(date));
+        assert_eq!(said["results"][0]["top"]["prior"][0]["class"], class, "{said:#}");
+        assert!(said["season"]["day"].is_number(), "{said:#}");
+    }
+    assert_eq!(classify(None)["season"], "year_mean");
 }
 
 #[test]

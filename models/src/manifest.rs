@@ -115,6 +115,9 @@ pub struct ModelProvenance {
     pub unlabelled_rows: u64,
     /// The image network and where its weights began.
     pub backbone: String,
+    /// Where the location network's weights began; `None` for random ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
     /// Device it was trained on.
     pub device: String,
 }

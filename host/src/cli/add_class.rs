@@ -79,7 +79,14 @@ pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
     if without > 0 {
         context.voice.say(&format!("{without} records without a place are left out"));
     }
-    let others = others(args, context)?;
+    let (others, seasonal) = others(args, context)?;
+    let undated = places.iter().filter(|place| place.date.is_none()).count();
+    if seasonal && undated > 0 {
+        context.voice.say(&format!(
+            "season: {undated} of {} records have no date; they count as the middle of the year's circle",
+            places.len()
+        ));
+    }
     let report = add_class(&AddClass {
         run: &args.run,
         out: &args.out,
@@ -96,8 +103,9 @@ pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Where the run's classes were seen: the placed and labelled rows it learned from.
-fn others(args: &AddClassArgs, context: &Context) -> Result<Vec<(Situation, ClassId)>> {
+/// Where the run's classes were seen: the placed and labelled rows it learned from; and whether the run
+/// knows seasons.
+fn others(args: &AddClassArgs, context: &Context) -> Result<(Vec<(Situation, ClassId)>, bool)> {
     let run = RunDir::open(&args.run)?;
     let (path, options) = (args.data.as_deref().unwrap_or(run.data()), &run.info().data_options);
     let data = data::open_with(path, options)
@@ -108,11 +116,11 @@ fn others(args: &AddClassArgs, context: &Context) -> Result<Vec<(Situation, Clas
     if data.sha256 != run.info().data_sha256 {
         context.voice.say(&format!("warning: {} is not what the run was trained on", path.display()));
     }
-    let labels = TrainedModel::load(&args.run, &burn::tensor::Device::flex())?.labels;
+    let TrainedModel { labels, encoder, .. } = TrainedModel::load(&args.run, &burn::tensor::Device::flex())?;
     let used = run.rows()?.labelled;
     let rows = used.iter().filter_map(|&row| data.rows.get(row));
     let seen = rows.filter_map(|row| Some((row.situation()?, labels.find(data.labels.name(row.class?))?)));
-    Ok(seen.collect())
+    Ok((seen.collect(), encoder.is_some_and(|encoder| encoder.season())))
 }
 
 /// Classes printed.

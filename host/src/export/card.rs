@@ -26,16 +26,19 @@ fn write(
         manifest.labels.len(),
         input.width,
         input.height,
-        if manifest.encoder.is_some() {
-            ", weighing in where it was taken"
-        } else {
-            "; it does not use the place"
+        match manifest.encoder.as_ref().map(|encoder| encoder.season()) {
+            Some(true) => ", weighing in where and at what time of the year it was taken",
+            Some(false) => ", weighing in where it was taken",
+            None => "; it does not use the place",
         }
     )?;
 
     writeln!(out, "## Training\n")?;
     writeln!(out, "| | |\n|---|---|")?;
     writeln!(out, "| image network | {} |", or_unknown(&from.backbone))?;
+    if let Some(location) = &from.location {
+        writeln!(out, "| location network | {location} |")?;
+    }
     writeln!(out, "| data (SHA-256 of the table) | `{}` |", or_unknown(&from.data_sha256))?;
     writeln!(
         out,

@@ -278,6 +278,10 @@ impl Job<'_> {
                 true => format!("{} {began}", self.config.backbone.network()),
                 false => "none: the data has no pictures".into(),
             },
+            location: self.begin.as_ref().zip(self.config.location.weights.as_ref()).map(|(begin, path)| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                format!("from {name} (SHA-256 {})", begin.sha256)
+            }),
             device: options.device.description.clone(),
         }
     }

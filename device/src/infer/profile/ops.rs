@@ -66,6 +66,7 @@ const OPS: &[Op] = &[
     Op { name: "MaxPool", inputs: 1..=1, attributes: POOL, rule: max_pool },
     Op { name: "AveragePool", inputs: 1..=1, attributes: POOL, rule: average_pool },
     Op { name: "Concat", inputs: 1..=16, attributes: &[("axis", INT)], rule: concat },
+    Op { name: "Slice", inputs: 3..=3, attributes: &[], rule: slice },
     Op { name: "Flatten", inputs: 1..=1, attributes: &[("axis", INT)], rule: flatten },
     Op { name: "Reshape", inputs: 2..=2, attributes: &[("allowzero", INT)], rule: reshape },
     Op { name: "Transpose", inputs: 1..=1, attributes: &[("perm", INTS)], rule: transpose },
@@ -526,6 +527,26 @@ fn concat(node: &Node<'_, '_>) -> Checked<(Dtype, Shape)> {
         shape[axis] = shape[axis].checked_add(next.shape[axis]).ok_or("the sum of its sizes overflows")?;
     }
     Ok((first.dtype, shape))
+}
+
+fn slice(node: &Node<'_, '_>) -> Checked<(Dtype, Shape)> {
+    let value = node.typed(0, Dtype::F32)?;
+    let bounds = |index: usize| -> Checked<Vec<i64>> {
+        let bound = node.typed(index, Dtype::I64)?;
+        let known =
+            bound.ints().filter(|ints| bound.shape == [ints.len()] && ints.len() == value.shape.len());
+        known.ok_or_else(|| format!("input {index} is not a constant number for each dimension"))
+    };
+    let (starts, ends) = (bounds(1)?, bounds(2)?);
+    let size = |((&start, &end), &size): ((&i64, &i64), &usize)| -> Checked<usize> {
+        let (from, to) = (usize::try_from(start).ok(), usize::try_from(end).ok());
+        match (from, to) {
+            (Some(from), Some(to)) if from < to && to <= size => Ok(to - from),
+            _ => Err(format!("{start} to {end} of {size}")),
+        }
+    };
+    let shape: Checked<Shape> = starts.iter().zip(&ends).zip(&value.shape).map(size).collect();
+    Ok((value.dtype, shape?))
 }
 
 fn pool(node: &Node<'_, '_>) -> Checked<(Dtype, Shape)> {

@@ -157,6 +157,39 @@ fn joined_values_agree() {
 }
 
 #[test]
+fn a_slice_lies_within() {
+    let cut = |starts: &'static [i64], ends: &'static [i64]| {
+        move |model: &mut ModelProto| {
+            let graph = model.graph.as_mut().unwrap();
+            for (name, bounds) in [("starts", starts), ("ends", ends)] {
+                graph.initializer.push(TensorProto {
+                    name: name.into(),
+                    dims: vec![bounds.len() as i64],
+                    data_type: 7,
+                    raw_data: bounds.iter().flat_map(|bound| bound.to_le_bytes()).collect(),
+                    ..Default::default()
+                });
+            }
+            let node = node(model, "relu1");
+            node.op_type = "Slice".into();
+            node.input = ["conv1", "starts", "ends"].map(String::from).to_vec();
+        }
+    };
+    let f32 = "image.f32.onnx";
+    refuse(f32, "relu1", "each dimension", cut(&[0, 0], &[1, 1]));
+    refuse(f32, "relu1", "0 to 9999 of", cut(&[0; 4], &[1, 9999, 1, 1]));
+    refuse(f32, "relu1", "-1 to 1 of", cut(&[0, -1, 0, 0], &[1; 4]));
+    refuse(f32, "relu1", "1 to 1 of", cut(&[0, 1, 0, 0], &[1; 4]));
+    // one channel is fine here, and too few for what comes next
+    refuse(f32, "", "", cut(&[0; 4], &[1; 4]));
+    refuse(f32, "relu1", "not I64", |model| {
+        let node = node(model, "relu1");
+        node.op_type = "Slice".into();
+        node.input = ["conv1"; 3].map(String::from).to_vec();
+    });
+}
+
+#[test]
 fn no_node_grows_without_bound() {
     // [1, 16384, 1] + [1, 1, 16384] would be a gigabyte
     let f32 = "image.f32.onnx";

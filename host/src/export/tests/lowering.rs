@@ -79,6 +79,8 @@ pub(super) fn heads() -> Vec<HeadConfig> {
         head(HeadSettings { norm: NormPlace::None, ..ffn }),
         head(HeadSettings { kind: HeadKind::Fcnet, blocks: 2, ..ffn }),
         head(HeadSettings { kind: HeadKind::Siren, w0_first: 5.0, w0: 1.5, ..ffn }),
+        head(HeadSettings { kind: HeadKind::Capsules, ..ffn }),
+        head(HeadSettings { kind: HeadKind::Capsules, capsules: 5, ..ffn }),
     ]);
     heads
 }

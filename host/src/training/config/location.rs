@@ -2,7 +2,7 @@
 
 use csp_models::{
     encoder::PositionEncoder,
-    nn::{Activation, HeadConfig, HeadSettings},
+    nn::{Activation, HeadConfig, HeadKind, HeadSettings},
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,13 @@ impl LocationConfig {
 }
 
 impl LocationConfig {
+    /// True when every capsule has its share of the features, and the season's two are what is left over.
+    fn capsules_fit(&self) -> bool {
+        let (capsules, season) = (self.head.capsules, if self.encoder.season() { 2 } else { 0 });
+        let whole = capsules == 1 || (capsules > season && (self.encoder.dim() - season) % capsules == 0);
+        (1..=16).contains(&capsules) && whole
+    }
+
     pub(super) fn checks(&self) -> Vec<Check> {
         vec![
             ("location.hidden", (1..=8192).contains(&self.hidden), "1 to 8192"),
@@ -75,6 +82,11 @@ impl LocationConfig {
             ("location.embedding", (1..=8192).contains(&self.embedding), "1 to 8192"),
             ("location.dropout", share(self.dropout), "0 or more and below 1"),
             ("location.head.blocks", self.head.blocks <= 16, "0 to 16"),
+            (
+                "location.head.capsules",
+                self.head.kind != HeadKind::Capsules || self.capsules_fit(),
+                "a divisor of the number of features; with a season, and more than one, above 2",
+            ),
             ("location.head.w0_first", positive(self.head.w0_first), "above 0"),
             ("location.head.w0", positive(self.head.w0), "above 0"),
         ]
@@ -83,7 +95,7 @@ impl LocationConfig {
 
 #[cfg(test)]
 mod tests {
-    use csp_models::nn::{HeadKind, NormPlace};
+    use csp_models::nn::NormPlace;
 
     use super::*;
     use crate::training::TrainConfig;
@@ -120,6 +132,7 @@ mod tests {
         for (text, word) in [
             ("[location.head]\nkind = \"mlp\"\n", "fcnet"),
             ("[location.head]\nw0 = 0.0\n", "location.head.w0"),
+            ("[location.head]\nkind = \"capsules\"\ncapsules = 5\n", "location.head.capsules"),
             ("[location.head]\nlayers = 3\n", "layers"),
         ] {
             let error = read(text).unwrap_err();

@@ -6,9 +6,11 @@
 //! | `ffn` | the feed-forward network of the released CSP and TorchSpatial models, each of its habits a switch |
 //! | `fcnet` | the residual network of the geographical prior (Mac Aodha et al., ICCV 2019) |
 //! | `siren` | sine activations (Rußwurm et al., ICLR 2024) |
+//! | `capsules` | a stack for each spread of random features, summed (GeoCLIP, NeurIPS 2023) |
 //!
 //! A head is a stack of linear layers and norms, and a rule how to walk through them.
 
+mod capsules;
 mod fcnet;
 mod ffn;
 mod siren;
@@ -64,6 +66,8 @@ pub enum HeadKind {
     Fcnet,
     /// sin(w₀ (W x + b)), the last layer linear.
     Siren,
+    /// For `rff-equal-earth`: linear layers with ReLU on the features of each spread, summed.
+    Capsules,
 }
 
 /// Where the layer norm of a hidden layer stands.
@@ -84,7 +88,7 @@ pub enum NormPlace {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeadSettings {
-    /// `ffn`, `fcnet` or `siren`.
+    /// `ffn`, `fcnet`, `siren` or `capsules`.
     pub kind: HeadKind,
     /// ffn: the last layer has activation and dropout too.
     pub output_activation: bool,
@@ -98,6 +102,8 @@ pub struct HeadSettings {
     pub w0_first: f64,
     /// siren: w₀ of the hidden layers after it.
     pub w0: f64,
+    /// capsules: how many, one for each of the encoder's `sigmas`.
+    pub capsules: usize,
 }
 
 impl Default for HeadSettings {
@@ -110,6 +116,7 @@ impl Default for HeadSettings {
             blocks: 4,
             w0_first: 30.0,
             w0: 1.0,
+            capsules: 3,
         }
     }
 }
@@ -172,12 +179,8 @@ impl HeadConfig {
     fn widths(&self) -> Vec<[usize; 2]> {
         match self.settings.kind {
             HeadKind::Fcnet => fcnet::widths(self),
-            HeadKind::Ffn | HeadKind::Siren => {
-                let mut widths = std::vec![self.input];
-                widths.extend(std::iter::repeat_n(self.hidden, self.hidden_layers));
-                widths.push(self.output);
-                widths.windows(2).map(|pair| [pair[0], pair[1]]).collect()
-            }
+            HeadKind::Capsules => capsules::widths(self),
+            HeadKind::Ffn | HeadKind::Siren => stack(self.input, self),
         }
     }
 
@@ -200,6 +203,14 @@ impl HeadConfig {
         }
         .respread()
     }
+}
+
+/// From `input` features through the hidden layers to the embedding.
+fn stack(input: usize, config: &HeadConfig) -> Vec<[usize; 2]> {
+    let mut widths = std::vec![input];
+    widths.extend(std::iter::repeat_n(config.hidden, config.hidden_layers));
+    widths.push(config.output);
+    widths.windows(2).map(|pair| [pair[0], pair[1]]).collect()
 }
 
 impl LocationHead {
@@ -233,6 +244,7 @@ impl LocationHead {
             HeadKind::Ffn => self.ffn(features, drop),
             HeadKind::Fcnet => fcnet::forward(&self.layers, features, drop),
             HeadKind::Siren => siren::forward(&self.layers, &self.settings, features, drop),
+            HeadKind::Capsules => capsules::forward(&self.layers, self.settings.capsules, features, drop),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     fusion::sigmoid,
     nn::{LocationClassifier, LocationClassifierConfig},
     place::LatLon,
+    time::YearFraction,
 };
 use burn::tensor::TensorData;
 
@@ -94,6 +95,38 @@ fn fcnet_matches_the_golden_forward_pass() {
     check("fcnet", network.forward(features(&wrap)), &presence, sigmoid);
 }
 
+/// GeoCLIP's structure by torch in f64, `tools/capsules_golden.py`; with a season every capsule sees it.
+#[test]
+fn capsules_match_torch() {
+    let ramp = |n: usize, layer: usize| (0.5 * ((n + 1 + 10 * layer) as f64).sin()) as f32;
+    let directions = [[0.5, -1.5], [0.25, 0.75], [3.0, -2.0], [-1.25, 4.5], [20.0, 3.25], [-17.5, 8.125]];
+    let bare = [-0.9497528923, -0.8366030283, 0.4533784947, 1.1518055853];
+    let seasonal = [-0.9990919081, -0.6736369622, 0.5951721314, 1.0692825049];
+    for (season, want) in [(false, bare), (true, seasonal)] {
+        let spec = EncoderSpec { directions: Some(directions.into()), season, ..EncoderSpec::of("geoclip") };
+        let encoder = spec.build().unwrap();
+        let settings = HeadSettings { kind: HeadKind::Capsules, ..HeadSettings::default() };
+        let config =
+            HeadConfig { settings, ..HeadConfig::new(encoder.dim()).with_hidden(5, 3).with_output(4) };
+        let device = Device::flex();
+        let mut head = config.init(&device);
+        assert_eq!(head.layers.len(), 12);
+        for (index, layer) in head.layers.iter_mut().enumerate() {
+            let [inputs, outputs] = layer.weight.dims();
+            let weight: Vec<f32> =
+                (0..inputs * outputs).map(|at| ramp(at % outputs * inputs + at / outputs, index)).collect();
+            layer.weight = Param::from_data(TensorData::new(weight, [inputs, outputs]), &device);
+            let bias: Vec<f32> = (0..outputs).map(|n| ramp(n, index)).collect();
+            layer.bias = Some(Param::from_data(TensorData::new(bias, [outputs]), &device));
+        }
+        let features = encoder.encode(LatLon::new(34.05, -118.25).unwrap(), YearFraction::new(0.25));
+        let features: Vec<f32> = features.into_iter().map(|f| f as f32).collect();
+        let shape = [1, features.len()];
+        let x = Tensor::from_data(TensorData::new(features, shape), &device);
+        check(&format!("season {season}"), head.forward(x), &want, |e| e);
+    }
+}
+
 /// The same fill, evaluated by `tools/head_golden.py` in f64.
 #[test]
 fn every_switch_matches_an_independent_evaluation() {
@@ -125,6 +158,7 @@ fn dropout_reaches_where_each_head_has_it() {
         (HeadKind::Ffn, [7, 7, 5].to_vec()),
         (HeadKind::Fcnet, [5; 4].to_vec()),
         (HeadKind::Siren, [7, 7].to_vec()),
+        (HeadKind::Capsules, [7; 6].to_vec()),
     ] {
         let settings = HeadSettings { kind, ..HeadSettings::default() };
         let config = HeadConfig { settings, ..HeadConfig::new(8).with_hidden(7, 2).with_output(5) };
