@@ -81,7 +81,7 @@ impl YearFraction {
         let month_is = |name: &&str| {
             text.len() >= 3 && name.get(..text.len()).is_some_and(|n| n.eq_ignore_ascii_case(text))
         };
-        let named = MONTHS.iter().position(|name| month_is(&name)).map(|at| at as u8 + 1);
+        let named = MONTHS.iter().position(month_is).map(|at| at as u8 + 1);
         if let Some(month) = named.or_else(|| text.parse().ok()) {
             let start = days_from_civil(2023, month, 1).ok_or_else(wrong)?;
             let end =

@@ -264,7 +264,7 @@ mod tests {
     }
 
     fn labels(count: usize) -> Labels {
-        Labels((0..count).map(|i| Label::new(&format!("class {i}"))).collect())
+        Labels((0..count).map(|i| Label::new(format!("class {i}"))).collect())
     }
 
     fn refusal(file: &str, location: &LocationConfig) -> String {

@@ -71,7 +71,8 @@ impl LocationConfig {
     /// True when every capsule has its share of the features, and the season's two are what is left over.
     fn capsules_fit(&self) -> bool {
         let (capsules, season) = (self.head.capsules, if self.encoder.season() { 2 } else { 0 });
-        let whole = capsules == 1 || (capsules > season && (self.encoder.dim() - season) % capsules == 0);
+        let whole =
+            capsules == 1 || (capsules > season && (self.encoder.dim() - season).is_multiple_of(capsules));
         (1..=16).contains(&capsules) && whole
     }
 
