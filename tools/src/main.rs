@@ -4,6 +4,7 @@ mod bench;
 mod check_backbones;
 mod disdat;
 mod dump_logits;
+mod gps_check;
 mod random_bundle;
 
 use clap::{Parser, Subcommand};
@@ -21,6 +22,7 @@ enum Verb {
     Disdat(disdat::DisdatArgs),
     CheckBackbones(check_backbones::CheckArgs),
     DumpLogits(dump_logits::DumpArgs),
+    GpsCheck(gps_check::GpsCheckArgs),
     RandomBundle(random_bundle::RandomArgs),
 }
 
@@ -30,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         Verb::Disdat(args) => disdat::run(&args),
         Verb::CheckBackbones(args) => check_backbones::run(&args),
         Verb::DumpLogits(args) => dump_logits::run(&args),
+        Verb::GpsCheck(args) => gps_check::run(&args),
         Verb::RandomBundle(args) => random_bundle::run(&args),
     }
 }

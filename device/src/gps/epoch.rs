@@ -5,7 +5,7 @@
 
 use csp_models::place::LatLon;
 
-use super::sentence::{Kind, Observation};
+use super::sentence::{Kind, Observation, Standing};
 
 /// A position the receiver stands behind.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,10 +16,14 @@ pub struct Fix {
     pub uncertainty_m: f64,
     /// UTC, milliseconds since 1970, when the epoch carried a believable date.
     pub utc_millis: Option<i64>,
+    /// Times 1024 weeks were added to the date that was sent.
+    pub rollovers: u8,
     /// Satellites used.
     pub satellites: Option<u8>,
     /// Horizontal dilution of precision.
     pub hdop: Option<f32>,
+    /// Speed over ground, metres a second.
+    pub speed_mps: Option<f32>,
     /// How well it is supported.
     pub grade: Grade,
 }
@@ -39,8 +43,26 @@ pub enum Grade {
 pub struct Epoch {
     /// Milliseconds since midnight UTC.
     pub time_ms: u32,
-    /// The fix, if there was one.
-    pub fix: Option<Fix>,
+    /// The fix, or why there is none.
+    pub fix: Result<Fix, Refusal>,
+}
+
+/// Why an epoch has no fix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Refusal {
+    /// The receiver says so.
+    #[error("no fix")]
+    Void,
+    /// Dead reckoning, a position entered by hand, a simulator.
+    #[error("not measured: estimated, entered by hand or simulated")]
+    Reckoned,
+    /// A sentence whose coordinates are none.
+    #[error("no position, or none that can be read")]
+    NoPosition,
+    /// Sentences of one second that name different places.
+    #[error("sentences of one second contradict each other")]
+    Contradiction,
 }
 
 /// Two positions of one epoch may differ by rounding in the sentences, not by more (degrees).
@@ -113,16 +135,21 @@ impl Filter {
             .then(|| Epoch { time_ms: open.time_ms, fix: self.fix(&open) })
     }
 
-    fn fix(&self, open: &Open) -> Option<Fix> {
+    fn fix(&self, open: &Open) -> Result<Fix, Refusal> {
         let seen = || open.positions.iter().flatten();
-        if !seen().all(|sentence| sentence.valid) || open.gsa.is_some_and(|gsa| !gsa.valid) {
-            return None;
+        let any = |standing| seen().chain(&open.gsa).any(|sentence| sentence.standing == standing);
+        if any(Standing::Void) {
+            return Err(Refusal::Void);
+        }
+        if any(Standing::Reckoned) {
+            return Err(Refusal::Reckoned);
         }
         // GGA and GNS first: they usually carry the most decimals.
         let [rmc, gga, gns, gll] = open.positions;
-        let at = [gga, gns, rmc, gll].iter().flatten().find_map(|sentence| sentence.at)?;
-        if seen().any(|sentence| sentence.at.is_none_or(|other| !agree(at, other))) {
-            return None;
+        let at = [gga, gns, rmc, gll].iter().flatten().find_map(|sentence| sentence.at);
+        let at = at.filter(|_| seen().all(|sentence| sentence.at.is_some())).ok_or(Refusal::NoPosition)?;
+        if seen().filter_map(|sentence| sentence.at).any(|other| !agree(at, other)) {
+            return Err(Refusal::Contradiction);
         }
         let satellites = seen().find_map(|sentence| sentence.satellites);
         let hdop = seen().find_map(|sentence| sentence.hdop).or(open.gsa.and_then(|gsa| gsa.hdop));
@@ -131,25 +158,26 @@ impl Filter {
             && open.gsa.is_none_or(|gsa| gsa.three_d == Some(true))
             && hdop.is_some_and(|hdop| hdop <= 2.5)
             && satellites.is_some_and(|count| count >= 5);
-        Some(Fix {
+        let day = open.day.and_then(|day| self.believe(day));
+        Ok(Fix {
             at,
             uncertainty_m: hdop.map_or(UNKNOWN_HDOP_M, |hdop| f64::from(hdop) * 6.0).max(10.0),
-            utc_millis: open
-                .day
-                .and_then(|day| self.believe(day))
-                .map(|day| day * 86_400_000 + i64::from(open.time_ms)),
+            utc_millis: day.map(|(day, _)| day * 86_400_000 + i64::from(open.time_ms)),
+            rollovers: day.map_or(0, |(_, rollovers)| rollovers),
             satellites,
             hdop,
+            speed_mps: seen().find_map(|sentence| sentence.speed_mps),
             grade: if good { Grade::Good } else { Grade::Coarse },
         })
     }
 
-    /// A date before the firmware was built is a rolled-over week counter or nonsense.
-    fn believe(&self, day: i64) -> Option<i64> {
-        let Some(earliest) = self.earliest_day else { return Some(day) };
+    /// The day meant, and how often 1024 weeks were added for it: a date before the firmware was
+    /// built is a rolled-over week counter, or nonsense.
+    fn believe(&self, day: i64) -> Option<(i64, u8)> {
+        let Some(earliest) = self.earliest_day else { return Some((day, 0)) };
         (0..=2)
-            .map(|times| day + times * ROLLOVER_DAYS)
-            .find(|day| (earliest..=earliest + HORIZON_DAYS).contains(day))
+            .map(|times| (day + i64::from(times) * ROLLOVER_DAYS, times))
+            .find(|(day, _)| (earliest..=earliest + HORIZON_DAYS).contains(day))
     }
 }
 
@@ -179,7 +207,7 @@ mod tests {
     #[test]
     fn rmc_and_gga_join_to_a_good_fix() {
         let epochs = run(None, &[RMC, GGA, "GNGSA,A,3,01,04,,,,,,,,,,,1.25,0.92,1.06,1"]);
-        let [Epoch { fix: Some(fix), .. }] = epochs[..] else { panic!("{epochs:?}") };
+        let [Epoch { fix: Ok(fix), .. }] = epochs[..] else { panic!("{epochs:?}") };
         assert_eq!((fix.grade, fix.satellites, fix.hdop), (Grade::Good, Some(9), Some(0.92)));
         assert_eq!(fix.utc_millis, Some(1_795_435_200_000));
     }
@@ -188,7 +216,7 @@ mod tests {
     fn half_of_them_is_a_coarse_fix() {
         for bodies in [&[RMC][..], &[GGA], &[GGA, GLL], &[GLL]] {
             let epochs = run(None, bodies);
-            let [Epoch { fix: Some(fix), .. }] = epochs[..] else { panic!("{bodies:?}: {epochs:?}") };
+            let [Epoch { fix: Ok(fix), .. }] = epochs[..] else { panic!("{bodies:?}: {epochs:?}") };
             assert_eq!(fix.grade, Grade::Coarse);
             assert!(fix.uncertainty_m >= 10.0);
         }
@@ -201,11 +229,16 @@ mod tests {
         let reckoned = "GNRMC,120000.00,A,0117.5260,S,03649.3140,E,0.02,,231126,,,E";
         let nowhere = "GNGGA,120000.00,0000.0000,N,00000.0000,E,1,09,0.92,1795.1,M,-15.3,M,,";
         let no_fix = "GNGSA,A,1,,,,,,,,,,,,,99.99,99.99,99.99,1";
-        for bodies in
-            [&[void, GGA][..], &[elsewhere, GGA], &[reckoned, GGA], &[RMC, nowhere], &[RMC, GGA, no_fix]]
-        {
+        for (bodies, expected) in [
+            (&[void, GGA][..], Refusal::Void),
+            (&[elsewhere, GGA], Refusal::Contradiction),
+            (&[reckoned, GGA], Refusal::Reckoned),
+            (&[RMC, nowhere], Refusal::NoPosition),
+            (&[RMC, GGA, no_fix], Refusal::Void),
+        ] {
             let epochs = run(None, bodies);
-            assert!(matches!(epochs[..], [Epoch { fix: None, .. }]), "{bodies:?}: {epochs:?}");
+            let [Epoch { fix: Err(refusal), .. }] = epochs[..] else { panic!("{bodies:?}: {epochs:?}") };
+            assert_eq!(refusal, expected, "{bodies:?}");
         }
     }
 
@@ -224,14 +257,15 @@ mod tests {
         let built = 20_700; // 2026-09-04
         let dated = |date: &str| {
             let body = format!("GNRMC,120000.00,A,0117.5260,S,03649.3140,E,0.02,,{date},,,A");
-            run(Some(built), &[&body])[0].fix.unwrap().utc_millis
+            let fix = run(Some(built), &[&body])[0].fix.unwrap();
+            (fix.utc_millis, fix.rollovers)
         };
-        assert_eq!(dated("231126"), Some(1_795_435_200_000));
+        assert_eq!(dated("231126"), (Some(1_795_435_200_000), 0));
         // 1024 weeks before 2026-11-23
-        assert_eq!(dated("090407"), Some(1_795_435_200_000));
+        assert_eq!(dated("090407"), (Some(1_795_435_200_000), 1));
         // 2000-01-01 is two rollovers before 2039-04-02, within 15 years of the build
-        assert_eq!(dated("010100"), Some(25_293 * 86_400_000 + 43_200_000));
+        assert_eq!(dated("010100"), (Some(25_293 * 86_400_000 + 43_200_000), 2));
         // 2060 is beyond them
-        assert_eq!(dated("010160"), None);
+        assert_eq!(dated("010160"), (None, 0));
     }
 }

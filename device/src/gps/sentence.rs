@@ -1,14 +1,13 @@
 //! One sentence → what it says about place, time and quality.
 //!
-//! The `nmea` crate checks the checksum and reads the fields; it accepts what no receiver means
-//! (latitude `48nan`, 99 minutes, 255° longitude, dead reckoning as "autonomous"), so coordinates
-//! and mode letters are checked here again from the text.
+//! Two readings: ours takes the few fields a fix needs and checks each (the `nmea` crate accepts latitude
+//! `48nan`, 99 minutes, 255° longitude, dead reckoning as "autonomous"); the crate's is the second opinion
+//! on the position. Where both read and differ, the sentence stands for no fix. The crate refuses
+//! whole sentences for an empty altitude, a second mode letter or a leap second, which receivers do send:
+//! there ours stands alone.
 
-use csp_models::place::LatLon;
-use nmea::{
-    ParseResult,
-    sentences::{gsa::GsaMode2, rmc::RmcStatusOfFix},
-};
+use csp_models::{place::LatLon, time::days_from_civil};
+use nmea::ParseResult;
 
 /// What a sentence says. `None` fields were empty or are not part of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,14 +20,28 @@ pub struct Observation {
     pub day: Option<i64>,
     /// The position, if it is one.
     pub at: Option<LatLon>,
-    /// The receiver stands behind the position: not invalid, dead-reckoned, manual or simulated.
-    pub valid: bool,
+    /// Whether the receiver stands behind the position.
+    pub standing: Standing,
     /// Satellites used.
     pub satellites: Option<u8>,
     /// Horizontal dilution of precision, in (0, 50].
     pub hdop: Option<f32>,
     /// From GSA: `Some(true)` for a 3D fix, `Some(false)` for 2D.
     pub three_d: Option<bool>,
+    /// Speed over ground, metres a second.
+    pub speed_mps: Option<f32>,
+}
+
+/// What a receiver says of its own position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Standing {
+    /// Measured, now.
+    Trusted,
+    /// Estimated (dead reckoning), entered by hand or simulated.
+    Reckoned,
+    /// No position, or not stated in a way that can be read.
+    Void,
 }
 
 /// The sentences that are used.
@@ -76,74 +89,141 @@ pub fn parse(text: &str) -> Result<Observation, SentenceError> {
     if !hex || u8::from_str_radix(sum, 16) != Ok(expected) {
         return Err(SentenceError::Checksum);
     }
+    let kind = Kind::of(body).ok_or(SentenceError::Other)?;
     let field = |index: usize| body.split(',').nth(index).unwrap_or("");
-    let blank = |kind| Observation {
+    let blank = Observation {
         kind,
-        time_ms: None,
+        time_ms: clock(field(kind.clock_field())),
         day: None,
         at: None,
-        valid: false,
+        standing: Standing::Void,
         satellites: None,
         hdop: None,
         three_d: None,
+        speed_mps: None,
     };
-    // nmea 0.8 refuses GNS with more than two mode letters, which every recent u-blox sends.
-    if body.get(2..6) == Some("GNS,") {
-        return Ok(Observation {
-            time_ms: clock(field(1)),
-            at: position(field(2), field(3), field(4), field(5)),
-            valid: field(6).bytes().any(trusted),
+    let place = |from: usize| position(field(from), field(from + 1), field(from + 2), field(from + 3));
+    let seen = match kind {
+        Kind::Rmc => Observation {
+            day: date(field(9)),
+            at: place(3),
+            standing: stated(field(2), field(12)),
+            speed_mps: field(7).parse().ok().and_then(speed),
+            ..blank
+        },
+        Kind::Gga => Observation {
+            at: place(2),
+            standing: match field(6) {
+                "1" | "2" | "3" | "4" | "5" => Standing::Trusted,
+                "6" | "7" | "8" => Standing::Reckoned,
+                _ => Standing::Void,
+            },
             satellites: field(7).parse().ok(),
             hdop: field(8).parse().ok().and_then(dilution),
-            ..blank(Kind::Gns)
-        });
-    }
-    Ok(match nmea::parse_str(text).map_err(|_| SentenceError::Malformed)? {
-        ParseResult::RMC(rmc) => Observation {
-            time_ms: clock(field(1)),
-            day: rmc.fix_date.map(|date| date.signed_duration_since(Default::default()).num_days()),
-            at: position(field(3), field(4), field(5), field(6)),
-            valid: rmc.status_of_fix != RmcStatusOfFix::Invalid && mode_ok(field(12)),
-            ..blank(Kind::Rmc)
+            ..blank
         },
-        ParseResult::GGA(gga) => Observation {
-            time_ms: clock(field(1)),
-            at: position(field(2), field(3), field(4), field(5)),
-            valid: gga.fix_type.is_some_and(|fix| fix.is_valid()),
-            satellites: gga.fix_satellites.and_then(|count| count.try_into().ok()),
-            hdop: gga.hdop.and_then(dilution),
-            ..blank(Kind::Gga)
+        Kind::Gll => Observation { at: place(1), standing: stated(field(6), field(7)), ..blank },
+        Kind::Gns => Observation {
+            at: place(2),
+            // One letter for each constellation: one that is trusted carries the fix.
+            standing: field(6).bytes().map(standing).min().unwrap_or(Standing::Void),
+            satellites: field(7).parse().ok(),
+            hdop: field(8).parse().ok().and_then(dilution),
+            ..blank
         },
-        ParseResult::GLL(gll) => Observation {
-            time_ms: clock(field(5)),
-            at: position(field(1), field(2), field(3), field(4)),
-            valid: gll.valid && mode_ok(field(7)),
-            ..blank(Kind::Gll)
-        },
-        ParseResult::GSA(gsa) => Observation {
-            valid: gsa.mode2 != GsaMode2::NoFix,
-            three_d: Some(gsa.mode2 == GsaMode2::Fix3D),
-            hdop: gsa.hdop.and_then(dilution),
-            ..blank(Kind::Gsa)
-        },
-        ParseResult::ZDA(zda) => Observation {
-            time_ms: clock(field(1)),
-            day: zda.utc_date().map(|date| date.signed_duration_since(Default::default()).num_days()),
-            ..blank(Kind::Zda)
-        },
-        _ => return Err(SentenceError::Other),
+        Kind::Gsa => {
+            let three_d = match field(2) {
+                "1" => None,
+                "2" => Some(false),
+                "3" => Some(true),
+                _ => return Err(SentenceError::Malformed),
+            };
+            let standing = if three_d.is_some() { Standing::Trusted } else { Standing::Void };
+            Observation { standing, three_d, hdop: field(16).parse().ok().and_then(dilution), ..blank }
+        }
+        Kind::Zda => {
+            let year = field(4).parse().ok().filter(|_| field(4).len() == 4);
+            let day = year.zip(field(3).parse().ok()).zip(field(2).parse().ok());
+            let day = day.and_then(|((year, month), day)| days_from_civil(year, month, day));
+            Observation { day, standing: Standing::Trusted, ..blank }
+        }
+    };
+    Ok(if contradicts(text, &seen) {
+        Observation { at: None, day: None, standing: Standing::Void, ..seen }
+    } else {
+        seen
     })
 }
 
-/// Mode letters of NMEA 2.3: autonomous, differential, precise, RTK fixed, RTK float. Not estimated,
-/// manual, simulated.
-fn trusted(mode: u8) -> bool {
-    matches!(mode, b'A' | b'D' | b'P' | b'R' | b'F')
+/// True when the `nmea` crate reads the sentence too and finds another position in it.
+fn contradicts(text: &str, seen: &Observation) -> bool {
+    let (lat, lon) = match nmea::parse_bytes(text.as_bytes()) {
+        Ok(ParseResult::RMC(rmc)) => (rmc.lat, rmc.lon),
+        Ok(ParseResult::GGA(gga)) => (gga.latitude, gga.longitude),
+        Ok(ParseResult::GLL(gll)) => (gll.latitude, gll.longitude),
+        _ => return false,
+    };
+    let Some((at, (lat, lon))) = seen.at.zip(lat.zip(lon)) else { return false };
+    // NaN differs as well.
+    !((at.lat() - lat).abs() < 1e-9 && (at.lon() - lon).abs() < 1e-9)
 }
 
-/// Older receivers send no mode letter.
-fn mode_ok(field: &str) -> bool {
-    field.is_empty() || (field.len() == 1 && field.bytes().all(trusted))
+impl Kind {
+    /// The kind of a sentence body, by the letters after its two-letter talker. `P…` is proprietary,
+    /// whatever letters follow.
+    fn of(body: &str) -> Option<Self> {
+        if body.starts_with('P') {
+            return None;
+        }
+        Some(match body.get(2..6)? {
+            "RMC," => Self::Rmc,
+            "GGA," => Self::Gga,
+            "GLL," => Self::Gll,
+            "GNS," => Self::Gns,
+            "GSA," => Self::Gsa,
+            "ZDA," => Self::Zda,
+            _ => return None,
+        })
+    }
+
+    fn clock_field(self) -> usize {
+        if self == Self::Gll { 5 } else { 1 }
+    }
+}
+
+/// What a mode letter of NMEA 2.3 says: autonomous, differential, precise, RTK fixed and RTK float
+/// are measured.
+fn standing(mode: u8) -> Standing {
+    match mode {
+        b'A' | b'D' | b'P' | b'R' | b'F' => Standing::Trusted,
+        b'E' | b'M' | b'S' => Standing::Reckoned,
+        _ => Standing::Void,
+    }
+}
+
+/// A status letter and a mode letter; older receivers send no mode.
+fn stated(status: &str, mode: &str) -> Standing {
+    match mode.as_bytes() {
+        _ if status != "A" => Standing::Void,
+        [] => Standing::Trusted,
+        [mode] => standing(*mode),
+        _ => Standing::Void,
+    }
+}
+
+/// `ddmmyy` as days since 1970-01-01. GPS began in 1980: a smaller year is of this century.
+fn date(field: &str) -> Option<i64> {
+    if field.len() != 6 || !digits(field) {
+        return None;
+    }
+    let two = |at: usize| field.get(at..at + 2)?.parse::<u8>().ok();
+    let year = i64::from(two(4)?);
+    days_from_civil(year + if year >= 80 { 1900 } else { 2000 }, two(2)?, two(0)?)
+}
+
+/// Knots → metres a second; what no car reaches is a damaged field.
+fn speed(knots: f32) -> Option<f32> {
+    (0.0..1000.0).contains(&knots).then_some(knots * 1852.0 / 3600.0)
 }
 
 /// 99.99 and the like stand for "unknown".
@@ -214,7 +294,7 @@ mod tests {
             "GNGNS,120000.00,0117.5260,S,03649.3140,E,ANNN,07,1.18,111.5,45.6,,,V",
         ] {
             let seen = read(body).unwrap();
-            assert!(seen.valid, "{body}");
+            assert_eq!(seen.standing, Standing::Trusted, "{body}");
             assert_eq!(seen.time_ms, Some(43_200_000), "{body}");
             assert!(seen.at.unwrap().distance_m(same) < 1e-3, "{body}");
         }
@@ -244,11 +324,11 @@ mod tests {
     fn dead_reckoning_is_not_valid() {
         for mode in ["E", "S", "M", "N", "Z", "C"] {
             let body = alloc::format!("GNRMC,120000.00,A,0117.5260,S,03649.3140,E,0.02,,231126,,,{mode}");
-            assert!(!matches!(read(&body), Ok(Observation { valid: true, .. })), "{body}");
+            assert_ne!(read(&body).unwrap().standing, Standing::Trusted, "{body}");
         }
         for quality in ["0", "6", "7", "8"] {
             let body = alloc::format!("GPGGA,120000.00,4807.0,N,01131.3,E,{quality},08,0.9,5.4,M,46.9,M,,");
-            assert!(!read(&body).unwrap().valid, "{body}");
+            assert_ne!(read(&body).unwrap().standing, Standing::Trusted, "{body}");
         }
     }
 
@@ -263,6 +343,72 @@ mod tests {
             assert_eq!(parse(text), Err(SentenceError::Checksum), "{text}");
         }
         assert!(parse("$GPGLL,4916.45,N,12311.12,W,225444,A,*1d").is_ok());
+    }
+
+    /// nmea 0.8 refuses all of these whole; receivers of the captures send them with good fixes.
+    #[test]
+    fn what_the_crate_refuses_is_read() {
+        let gns = "GNGNS,120000.00,0117.5260,S,03649.3140,E,ANNN,07,1.18,111.5,45.6,,,V";
+        let gsa = "GPGSA,A,2,01,03,,14,,,,,,,,,3.1,3.1,";
+        for body in [gns, gsa] {
+            assert!(
+                nmea::parse_bytes(line(body).trim_end().as_bytes()).is_err(),
+                "{body}: the crate has learned it"
+            );
+        }
+        assert!(read(gns).unwrap().at.is_some_and(|at| at.lon() > 36.0));
+        let gsa = read(gsa).unwrap();
+        assert_eq!((gsa.three_d, gsa.hdop), (Some(false), Some(3.1)));
+    }
+
+    #[test]
+    fn half_a_position_is_none() {
+        for body in [
+            "GPGGA,120000.00,4807.038,,01131.324,E,1,08,0.9,545.4,M,46.9,M,,",
+            "GPRMC,120000.00,A,,N,,E,022.4,084.4,230394,,,A",
+            "GPGLL,,N,,E,120000.00,A,A",
+            "GPGLL,4807.038,N,,,120000.00,A,A",
+        ] {
+            assert_eq!(read(body).unwrap().at, None, "{body}");
+        }
+        let no_quality = "GPGGA,120000.00,4807.038,N,01131.324,E,,08,0.9,545.4,M,46.9,M,,";
+        assert_eq!(read(no_quality).unwrap().standing, Standing::Void);
+        assert_eq!(read("PGRMC,A,220.0,100,6378137.000,298.257"), Err(SentenceError::Other));
+        assert_eq!(read("GPGSV,1,1,01,21,00,000,"), Err(SentenceError::Other));
+    }
+
+    #[test]
+    fn dates_have_days() {
+        assert_eq!(date("000000"), None);
+        assert_eq!(date("310226"), None);
+        assert_eq!(date("231126"), days_from_civil(2026, 11, 23));
+        assert_eq!(date("060180"), days_from_civil(1980, 1, 6));
+        assert_eq!(date("2311-6"), None);
+        assert_eq!(read("GNZDA,160012.71,11,03,26,00,00").unwrap().day, None);
+    }
+
+    #[test]
+    fn a_leap_second_is_the_end_of_its_day() {
+        for body in [
+            "GPRMC,235960.00,A,4807.038,N,01131.324,E,022.4,084.4,311216,,,A",
+            "GPGGA,235960,4807.038,N,01131.324,E,1,08,0.9,545.4,M,46.9,M,,",
+            "GPGLL,4807.038,N,01131.324,E,235960,A,A",
+        ] {
+            let seen = read(body).unwrap();
+            assert_eq!((seen.time_ms, seen.standing), (Some(86_399_999), Standing::Trusted), "{body}");
+            assert!(seen.at.is_some(), "{body}");
+        }
+    }
+
+    #[test]
+    fn speed_is_metres_a_second() {
+        let speed = |knots: &str| {
+            read(&alloc::format!("GPRMC,120000,A,4807.038,N,01131.324,E,{knots},,230394,,,A"))
+                .unwrap()
+                .speed_mps
+        };
+        assert!((speed("10.0").unwrap() - 5.144).abs() < 1e-3);
+        assert_eq!((speed(""), speed("99999")), (None, None));
     }
 
     #[test]

@@ -125,7 +125,11 @@ fn trap(shots: Vec<Shot<&'static str>>, gps: Gps, refuse: u32) -> (TestTrap, Ent
 
 fn nairobi() -> Gps {
     let mut gps = Gps::new(None, None);
-    gps.take(line("GNRMC,120000.00,A,0117.5260,S,03649.3140,E,0.02,,231126,,,A").as_bytes(), 0);
+    // the clock is set by the second epoch that agrees
+    for time in ["120000.00", "120001.00"] {
+        let rmc = format!("GNRMC,{time},A,0117.5260,S,03649.3140,E,0.02,,231126,,,A");
+        gps.take(line(&rmc).as_bytes(), 0);
+    }
     gps.pause(0);
     gps
 }

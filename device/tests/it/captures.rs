@@ -33,7 +33,7 @@ fn every_fix_is_one_gpsd_has_as_well() {
         let mut gps = Gps::new(None, None);
         let mut epochs: Vec<_> = bytes.iter().filter_map(|byte| gps.take(&[*byte], 0)).collect();
         epochs.extend(gps.pause(0));
-        let found: Vec<_> = epochs.iter().filter_map(|epoch| epoch.fix).collect();
+        let found: Vec<_> = epochs.iter().filter_map(|epoch| epoch.fix.ok()).collect();
         for fix in &found {
             let near = want.iter().any(|at| {
                 let east = (at.lon() - fix.at.lon()).abs();
