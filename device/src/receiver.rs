@@ -1,7 +1,10 @@
 //! NMEA from a file, a pipe or a serial port.
 //!
 //! Anything but a recording is read by its own thread, so a picture in work delays nothing and a
-//! silent receiver holds nothing up.
+//! silent receiver holds nothing up. A serial port that vanishes is opened again, and one whose speed
+//! is not given is tried at each (`port.rs`).
+
+mod port;
 
 use std::{
     fs::{self, File},
@@ -9,15 +12,14 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc::{Receiver as Channel, SyncSender, TryRecvError, sync_channel},
     thread,
-    time::Duration,
 };
 
 use csp_models::{place::LatLon, time::days_from_civil};
 
 use crate::gps::{Gps, Receiver, sentence};
 
-/// Baud rate of most receivers when nothing else is said.
-pub const DEFAULT_BAUD: u32 = 9600;
+pub use port::RATES;
+
 /// Chunks a reading thread may be ahead; a chunk is at most 512 bytes.
 const CHUNKS: usize = 1024;
 
@@ -38,8 +40,8 @@ pub enum Source {
     Serial {
         /// Such as `/dev/ttyUSB0`.
         port: String,
-        /// Such as 9600.
-        baud: u32,
+        /// Such as 9600; `None` to find it by listening ([`RATES`]).
+        baud: Option<u32>,
     },
 }
 
@@ -67,6 +69,24 @@ pub enum ReceiverError {
     /// The source broke while it was heard.
     #[error("the receiver is lost: {0}")]
     Lost(String),
+    /// A serial port is not there or went away; it is opened again.
+    #[error("{port}: {reason}; trying again, every minute at the latest")]
+    Away {
+        /// Which.
+        port: String,
+        /// The system's reason.
+        reason: String,
+    },
+    /// Bytes that are no sentences at this speed; the next one is tried.
+    #[error("{port}: no sentence at {baud} baud, trying {next}")]
+    Noise {
+        /// Which port.
+        port: String,
+        /// The speed it was heard at.
+        baud: u32,
+        /// The one that is tried now.
+        next: u32,
+    },
     /// No thread could be started.
     #[error("cannot start a reader: {0}")]
     Thread(io::Error),
@@ -83,17 +103,17 @@ impl Source {
         }
         let with_baud = text.rsplit_once(':').and_then(|(port, baud)| Some((port, baud.parse().ok()?)));
         if let (Some((port, baud)), false) = (with_baud, Path::new(text).exists()) {
-            return Ok(Self::Serial { port: port.to_string(), baud });
+            return Ok(Self::Serial { port: port.to_string(), baud: Some(baud) });
         }
         // Windows ports are not files.
         if text.starts_with("COM") && !Path::new(text).exists() {
-            return Ok(Self::Serial { port: text.to_string(), baud: DEFAULT_BAUD });
+            return Ok(Self::Serial { port: text.to_string(), baud: None });
         }
         let kind = fs::metadata(text).map_err(|source| ReceiverError::Io { path: text.into(), source })?;
         if kind.is_file() {
             Ok(Self::Recording(text.into()))
         } else if is_terminal_device(&kind) {
-            Ok(Self::Serial { port: text.to_string(), baud: DEFAULT_BAUD })
+            Ok(Self::Serial { port: text.to_string(), baud: None })
         } else if kind.is_dir() {
             let source = io::Error::new(io::ErrorKind::IsADirectory, "a folder, not a receiver");
             Err(ReceiverError::Io { path: text.into(), source })
@@ -144,23 +164,46 @@ impl Source {
                 Ok((Gps::new(site, None), heard))
             }
             (Self::Serial { port, baud }, _) => {
-                let open = serialport::new(port, *baud).timeout(Duration::from_millis(500)).open();
-                let line = open.map_err(|error| ReceiverError::Serial {
-                    port: port.clone(),
-                    denied: error.kind() == serialport::ErrorKind::Io(io::ErrorKind::PermissionDenied),
-                    reason: error.to_string(),
-                })?;
-                let heard = Heard::start(move |out| pump(line, &out))?;
-                Ok((Gps::new(site, Some(build_day())), heard))
+                let line = port::open(port, baud.unwrap_or(RATES[0]))?;
+                Self::hear_port(port, *baud, Some(line), site)
             }
         }
     }
+
+    /// Starts hearing a serial port that need not be there yet: it is opened when it appears. Other
+    /// sources as [`open`](Self::open) does.
+    ///
+    /// # Errors
+    /// Those of `open` for other sources.
+    pub fn open_patiently(&self, site: Option<LatLon>) -> Result<(Gps, Heard), ReceiverError> {
+        match self {
+            Self::Serial { port, baud } => Self::hear_port(port, *baud, None, site),
+            other => other.open(site, None),
+        }
+    }
+
+    fn hear_port(
+        port: &str,
+        baud: Option<u32>,
+        line: Option<port::Line>,
+        site: Option<LatLon>,
+    ) -> Result<(Gps, Heard), ReceiverError> {
+        let port = port.to_string();
+        let heard = Heard::start(move |out| {
+            port::hear(&port, baud, line, &out);
+            Ok(())
+        })?;
+        Ok((Gps::new(site, Some(build_day())), heard))
+    }
 }
+
+/// What a reading thread sends: bytes, or why there are none. It may go on after that.
+type Message = Result<Vec<u8>, ReceiverError>;
 
 /// What a reading thread has heard and nobody has taken yet.
 #[derive(Debug)]
 pub struct Heard {
-    channel: Option<Channel<io::Result<Vec<u8>>>>,
+    channel: Option<Channel<Message>>,
     rest: Vec<u8>,
 }
 
@@ -176,13 +219,13 @@ impl Heard {
     }
 
     fn start(
-        read: impl FnOnce(SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> + Send + 'static,
+        read: impl FnOnce(SyncSender<Message>) -> io::Result<()> + Send + 'static,
     ) -> Result<Self, ReceiverError> {
         let (out, channel) = sync_channel(CHUNKS);
         let run = move || {
             let last = out.clone();
             if let Err(error) = read(out) {
-                let _ = last.send(Err(error));
+                let _ = last.send(Err(ReceiverError::Lost(error.to_string())));
             }
         };
         thread::Builder::new().name("receiver".to_string()).spawn(run).map_err(ReceiverError::Thread)?;
@@ -198,10 +241,7 @@ impl Receiver for Heard {
             let Some(channel) = &self.channel else { return Ok(0) };
             match channel.try_recv() {
                 Ok(Ok(bytes)) => self.rest = bytes,
-                Ok(Err(error)) => {
-                    self.channel = None;
-                    return Err(ReceiverError::Lost(error.to_string()));
-                }
+                Ok(Err(error)) => return Err(error),
                 Err(TryRecvError::Empty) => return Ok(0),
                 Err(TryRecvError::Disconnected) => {
                     self.channel = None;
@@ -218,7 +258,7 @@ impl Receiver for Heard {
 }
 
 /// Passes on what a source gives until it ends or nobody listens.
-fn pump(mut source: impl Read, out: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
+fn pump(mut source: impl Read, out: &SyncSender<Message>) -> io::Result<()> {
     let mut chunk = [0; 512];
     loop {
         match source.read(&mut chunk) {
@@ -235,7 +275,7 @@ fn pump(mut source: impl Read, out: &SyncSender<io::Result<Vec<u8>>>) -> io::Res
 }
 
 /// Passes on a recording line by line, as much later as the sentences say.
-fn replay(mut source: impl BufRead, rate: f64, out: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
+fn replay(mut source: impl BufRead, rate: f64, out: &SyncSender<Message>) -> io::Result<()> {
     const DAY_MS: u32 = 86_400_000;
     let mut before = None;
     loop {
@@ -252,7 +292,7 @@ fn replay(mut source: impl BufRead, rate: f64, out: &SyncSender<io::Result<Vec<u
             before = Some(time);
             if step < DAY_MS / 2 {
                 let seconds = f64::from(step) / 1000.0 / rate;
-                thread::sleep(Duration::from_secs_f64(seconds.min(86_400.0)));
+                thread::sleep(std::time::Duration::from_secs_f64(seconds.min(86_400.0)));
             }
         }
         if out.send(Ok(line)).is_err() {
@@ -276,14 +316,15 @@ impl std::fmt::Display for Source {
         f.write_str(&match self {
             Self::Recording(path) => format!("recording {}", path.display()),
             Self::Stream(path) => format!("stream {}", path.display()),
-            Self::Serial { port, baud } => format!("{port} at {baud} baud"),
+            Self::Serial { port, baud: Some(baud) } => format!("{port} at {baud} baud"),
+            Self::Serial { port, baud: None } => format!("{port}, its baud rate to be found"),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::gps::tests::line;
@@ -307,7 +348,7 @@ mod tests {
         assert_eq!(Source::find("-").unwrap(), Source::Stream("-".into()));
         assert_eq!(
             Source::find("/dev/ttyUSB7:4800").unwrap(),
-            Source::Serial { port: "/dev/ttyUSB7".to_string(), baud: 4800 }
+            Source::Serial { port: "/dev/ttyUSB7".to_string(), baud: Some(4800) }
         );
         let error = Source::find("/nonexistent/gps").unwrap_err().to_string();
         assert!(error.contains("/nonexistent/gps"), "{error}");
