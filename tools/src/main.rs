@@ -1,10 +1,14 @@
 //! `csp-tools`: what developers run.
 
+extern crate alloc;
+
 mod bench;
 mod check_backbones;
 mod disdat;
 mod dump_logits;
+mod fuzz_nmea;
 mod gps_check;
+mod mcu;
 mod random_bundle;
 
 use clap::{Parser, Subcommand};
@@ -22,7 +26,9 @@ enum Verb {
     Disdat(disdat::DisdatArgs),
     CheckBackbones(check_backbones::CheckArgs),
     DumpLogits(dump_logits::DumpArgs),
+    FuzzNmea(fuzz_nmea::FuzzNmeaArgs),
     GpsCheck(gps_check::GpsCheckArgs),
+    Mcu(mcu::McuArgs),
     RandomBundle(random_bundle::RandomArgs),
 }
 
@@ -32,7 +38,9 @@ fn main() -> anyhow::Result<()> {
         Verb::Disdat(args) => disdat::run(&args),
         Verb::CheckBackbones(args) => check_backbones::run(&args),
         Verb::DumpLogits(args) => dump_logits::run(&args),
+        Verb::FuzzNmea(args) => fuzz_nmea::run(&args),
         Verb::GpsCheck(args) => gps_check::run(&args),
+        Verb::Mcu(args) => mcu::run(&args),
         Verb::RandomBundle(args) => random_bundle::run(&args),
     }
 }

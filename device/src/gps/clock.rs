@@ -10,6 +10,9 @@ pub const AGREEMENT_MS: i64 = 2_000;
 /// A correction at least this large is announced, milliseconds: smaller ones are the delay of the line
 /// and the drift of a crystal.
 const ANNOUNCE_MS: i64 = 1_000;
+/// Corrections are announced at most so often, milliseconds: a replay faster than life would tell of
+/// one each second.
+const ANNOUNCE_EVERY_MS: u64 = 60_000;
 /// Later arrivals pull the clock back by at most so much for each epoch, milliseconds: the earliest
 /// arrival of a second is the truest, and a crystal that runs fast must be followed all the same.
 const FOLLOW_MS: i64 = 5;
@@ -64,8 +67,8 @@ pub struct ClockSet {
 pub struct UtcClock {
     candidate: Option<ClockOffset>,
     offset: Option<ClockOffset>,
-    /// The last offset that was announced.
-    announced: Option<i64>,
+    /// The last offset that was announced, and when.
+    announced: Option<(i64, u64)>,
 }
 
 impl UtcClock {
@@ -74,23 +77,24 @@ impl UtcClock {
         let utc_millis = fix.utc_millis?;
         let seen = ClockOffset { monotonic_ms: now_ms, utc_millis, rollovers: fix.rollovers };
         let before = self.candidate.replace(seen)?;
-        let agree = |other: i64| (seen.difference().saturating_sub(other)).abs() <= AGREEMENT_MS;
+        let agree = |other: i64| seen.difference().saturating_sub(other).saturating_abs() <= AGREEMENT_MS;
         // The same epoch again agrees with itself and proves nothing.
         if !agree(before.difference()) || before.utc_millis == utc_millis {
             return None;
         }
         let difference = match self.offset.map(ClockOffset::difference) {
-            Some(old) if agree(old) => seen.difference().max(old - FOLLOW_MS),
+            Some(old) if agree(old) => seen.difference().max(old.saturating_sub(FOLLOW_MS)),
             _ => seen.difference().max(before.difference()),
         };
         let utc_millis = difference.saturating_add(i64::try_from(now_ms).ok()?);
         let offset = ClockOffset { utc_millis, ..seen };
         self.offset = Some(offset);
-        let step_ms = self.announced.map(|old| difference.saturating_sub(old));
-        if step_ms.is_some_and(|step| step.abs() < ANNOUNCE_MS) {
+        let step_ms = self.announced.map(|(old, _)| difference.saturating_sub(old));
+        let recent = self.announced.is_some_and(|(_, then)| now_ms.saturating_sub(then) < ANNOUNCE_EVERY_MS);
+        if recent || step_ms.is_some_and(|step| step.saturating_abs() < ANNOUNCE_MS) {
             return None;
         }
-        self.announced = Some(difference);
+        self.announced = Some((difference, now_ms));
         Some(ClockSet { offset, step_ms })
     }
 
@@ -135,8 +139,8 @@ mod tests {
         assert_eq!(clock.observe(&fix(0), 8_000), None);
         assert_eq!(clock.offset().unwrap().utc_millis(8_000), Some(NOON + 62_000));
         assert_eq!(clock.observe(&fix(NOON + 63_000), 9_000), None);
-        assert_eq!(clock.observe(&fix(NOON + 3_664_000), 10_000), None);
-        let step = clock.observe(&fix(NOON + 3_665_000), 11_000).unwrap();
+        assert_eq!(clock.observe(&fix(NOON + 3_764_000), 110_000), None);
+        let step = clock.observe(&fix(NOON + 3_765_000), 111_000).unwrap();
         assert_eq!(step.step_ms, Some(3_600_000));
     }
 

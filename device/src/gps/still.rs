@@ -21,7 +21,7 @@ const ARM: u32 = 5;
 /// How far the fixes that arm it may lie apart, metres.
 const ARM_M: f64 = 50.0;
 /// A box that goes faster is carried, metres a second. Receivers at rest report up to 0.5.
-const STILL_MPS: f32 = 2.0;
+const STILL_MPS: f32 = 1.0;
 const BLOCK_MS: u64 = 300_000;
 /// Fixes of one second after another tell nothing new.
 const SPACING_MS: u64 = 5_000;
@@ -262,8 +262,11 @@ impl Settled {
         }
         let Some(latest) = spots.last().copied() else { return };
         let centre = median(&spots);
-        let alike = f64::from(spots.len() as u32).max(BLOCKS_ALIKE) / BLOCKS_ALIKE;
-        let scatter = middle(spots.iter().map(|spot| spot.distance(centre)));
+        let alike = (spots.len() as f64).max(BLOCKS_ALIKE) / BLOCKS_ALIKE;
+        // Few blocks say little of their scatter; then that of the fixes counts.
+        let few = (spots.len() as f64) < BLOCKS_ALIKE;
+        let scattered = if few { self.open.spots.as_slice() } else { spots.as_slice() };
+        let scatter = middle(scattered.iter().map(|spot| spot.distance(centre)));
         let averaged = f64::from(centre.uncertainty).max(R95_OF_R50 * scatter) / libm::sqrt(alike);
         let uncertainty_m = averaged.max(latest.distance(centre)).max(FLOOR_M);
         let at = self.plane.place(centre);
@@ -582,6 +585,21 @@ mod tests {
         let end = shifted(tree(), 9_000.0, 0.0);
         assert_eq!(hear(&mut still, &mut wander, end, 1200, 300).len(), 1);
         assert!(still.estimate().unwrap().at.distance_m(end) < 15.0);
+    }
+
+    /// A person who walks with the trap at a pace that receivers take for standing.
+    #[test]
+    fn a_walk_is_not_averaged_into_certainty() {
+        let (mut still, mut wander) = (Still::default(), Wander::new(2));
+        for s in 0..100u32 {
+            let at = shifted(tree(), f64::from(s) * 0.9, 0.0);
+            hear(&mut still, &mut wander, at, s, 1);
+            if let Some(Estimate { at: estimate, uncertainty_m }) = still.estimate() {
+                let error = estimate.distance_m(at);
+                assert!(error <= 1.25 * uncertainty_m + 15.0, "{s}: {error} > {uncertainty_m}");
+            }
+        }
+        assert!(still.estimate().unwrap().uncertainty_m > 20.0);
     }
 
     #[test]
