@@ -65,6 +65,8 @@ pub struct ClockSet {
 /// Keeps the offset.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UtcClock {
+    /// Believe the first epoch: for a recording, whose dates are those of its time.
+    believing: bool,
     candidate: Option<ClockOffset>,
     offset: Option<ClockOffset>,
     /// The last offset that was announced, and when.
@@ -72,11 +74,19 @@ pub struct UtcClock {
 }
 
 impl UtcClock {
+    /// A clock that one epoch sets.
+    pub fn believing() -> Self {
+        Self { believing: true, ..Self::default() }
+    }
+
     /// Takes a fix that arrived at `now_ms`.
     pub fn observe(&mut self, fix: &Fix, now_ms: u64) -> Option<ClockSet> {
         let utc_millis = fix.utc_millis?;
         let seen = ClockOffset { monotonic_ms: now_ms, utc_millis, rollovers: fix.rollovers };
-        let before = self.candidate.replace(seen)?;
+        let Some(before) = self.candidate.replace(seen) else {
+            self.offset = self.believing.then_some(seen);
+            return None;
+        };
         let agree = |other: i64| seen.difference().saturating_sub(other).saturating_abs() <= AGREEMENT_MS;
         // The same epoch again agrees with itself and proves nothing.
         if !agree(before.difference()) || before.utc_millis == utc_millis {
@@ -142,6 +152,13 @@ mod tests {
         assert_eq!(clock.observe(&fix(NOON + 3_764_000), 110_000), None);
         let step = clock.observe(&fix(NOON + 3_765_000), 111_000).unwrap();
         assert_eq!(step.step_ms, Some(3_600_000));
+    }
+
+    #[test]
+    fn a_recording_is_believed_at_once() {
+        let mut clock = UtcClock::believing();
+        clock.observe(&fix(NOON), 0);
+        assert_eq!(clock.offset().unwrap().utc_millis(10), Some(NOON + 10));
     }
 
     #[test]

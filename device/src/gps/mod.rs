@@ -132,7 +132,8 @@ impl Gps {
     /// A recording, taken in as fast as it reads: the place is that of its end, however long ago
     /// that is heard, and the ages of fixes are counted by its own clock. Its dates are trusted.
     pub fn recorded(site: Option<LatLon>) -> Self {
-        Self { recording: Some(Recording::default()), ..Self::new(site, None) }
+        let (recording, clock) = (Some(Recording::default()), clock::UtcClock::believing());
+        Self { recording, clock, ..Self::new(site, None) }
     }
 
     /// The same receiver, switched on and off as [`tick`](Self::tick) says.

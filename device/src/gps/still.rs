@@ -73,6 +73,7 @@ pub struct Still {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them, and no heap to put it on")]
 enum State {
     Arming(Cluster),
     Settled(Settled),

@@ -42,7 +42,11 @@ fn the_place_at_the_end_is_that_of_the_last_fix() {
         let (fixes, gps) = fixes(&bytes);
         let (Some(last), Some(place)) = (fixes.last(), gps.place(0)) else { continue };
         let metres = place.at.distance_m(*last);
-        assert!(metres <= place.uncertainty_m + 10.0, "{name}: {metres:.0} m off, ± {:.0} m", place.uncertainty_m);
+        assert!(
+            metres <= place.uncertainty_m + 10.0,
+            "{name}: {metres:.0} m off, ± {:.0} m",
+            place.uncertainty_m
+        );
     }
 }
 
