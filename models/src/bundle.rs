@@ -1,6 +1,7 @@
 //! Model bundles on disk: one uncompressed zip (`.cspm`) or a directory of the same files.
 //!
-//! Nothing is used before its size and SHA-256 match the manifest.
+//! Nothing is used before its size and SHA-256 match the manifest. A board that runs a part of the
+//! files reads that part alone ([`Bundle::open_some`]): what is never read is never used either.
 
 use std::{
     collections::BTreeMap,
@@ -112,6 +113,15 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`] names the file at fault.
     pub fn open(path: &Path) -> Result<Self, BundleError> {
+        Self::open_some(path, |_, _| true)
+    }
+
+    /// Reads and verifies the manifest and those files it lists that `wanted` asks for; of the others
+    /// only that they are there and how large they are. [`Bundle::file`] knows those read.
+    ///
+    /// # Errors
+    /// [`BundleError`] names the file at fault.
+    pub fn open_some(path: &Path, wanted: impl Fn(&Manifest, &str) -> bool) -> Result<Self, BundleError> {
         let mut source = Source::open(path)?;
         let json = source.read(file::MANIFEST, MAX_FILE)?;
         // The schema first: a newer manifest need not fit our struct.
@@ -133,6 +143,12 @@ impl Bundle {
             if entry.size > MAX_FILE {
                 return Err(BundleError::TooLarge { path: path.into(), name: name.clone() });
             }
+            if source.size(name)? != entry.size {
+                return Err(altered("size"));
+            }
+            if !wanted(&manifest, name) {
+                continue;
+            }
             let bytes = source.read(name, entry.size)?;
             if bytes.len() as u64 != entry.size {
                 return Err(altered("size"));
@@ -145,7 +161,7 @@ impl Bundle {
         Ok(Self { manifest, digest: Sha256::digest(&json).into(), files })
     }
 
-    /// The content of a file the manifest lists.
+    /// The content of a file the manifest lists and that was read.
     pub fn file(&self, name: &str) -> Option<&[u8]> {
         self.files.get(name).map(Vec::as_slice)
     }
@@ -228,33 +244,63 @@ impl Source {
         Ok(Self::Zip(path.into(), archive))
     }
 
+    /// A file's size, as the directory or the zip's index has it.
+    fn size(&mut self, name: &str) -> Result<u64, BundleError> {
+        match self {
+            Self::Directory(dir) => match fs::metadata(dir.join(name)) {
+                Ok(found) => Ok(found.len()),
+                Err(source) => Err(unreadable(dir, name, source)),
+            },
+            Self::Zip(path, archive) => Ok(entry(path, archive, name)?.size()),
+        }
+    }
+
     /// A file's bytes, at most one more than `limit` so that a longer one is noticed.
     fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, BundleError> {
-        let missing = |path: &Path| BundleError::Missing { path: path.into(), name: name.into() };
         let mut bytes = Vec::new();
+        // in one piece: a vector that doubles holds a network three times
+        let size = self.size(name)?.min(limit + 1) as usize;
         match self {
             Self::Directory(dir) => {
-                let path = dir.join(name);
-                let io = |source| BundleError::Io { path: path.clone(), source };
-                let file = File::open(&path).map_err(|source| match source.kind() {
-                    io::ErrorKind::NotFound => missing(dir),
-                    _ => io(source),
-                })?;
-                file.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
+                let read = |bytes: &mut Vec<u8>| {
+                    bytes.try_reserve_exact(size)?;
+                    File::open(dir.join(name))?.take(limit + 1).read_to_end(bytes)
+                };
+                read(&mut bytes).map_err(|source| unreadable(dir, name, source))?;
             }
             Self::Zip(path, archive) => {
-                let damaged = |reason: String| BundleError::NotABundle { path: path.clone(), reason };
-                let file = archive.by_name(name).map_err(|error| match error {
-                    zip::result::ZipError::FileNotFound => missing(path),
-                    other => damaged(other.to_string()),
-                })?;
+                let file = entry(path, archive, name)?;
                 // the zip's own checksum stands before ours
-                let read = file.take(limit + 1).read_to_end(&mut bytes);
-                read.map_err(|error| damaged(format!("{name}: {error}")))?;
+                let read = |bytes: &mut Vec<u8>| {
+                    bytes.try_reserve_exact(size)?;
+                    file.take(limit + 1).read_to_end(bytes)
+                };
+                read(&mut bytes).map_err(|error| BundleError::NotABundle {
+                    path: path.clone(),
+                    reason: format!("{name}: {error}"),
+                })?;
             }
         }
         Ok(bytes)
     }
+}
+
+fn unreadable(dir: &Path, name: &str, source: io::Error) -> BundleError {
+    match source.kind() {
+        io::ErrorKind::NotFound => BundleError::Missing { path: dir.into(), name: name.into() },
+        _ => BundleError::Io { path: dir.join(name), source },
+    }
+}
+
+fn entry<'a>(
+    path: &Path,
+    archive: &'a mut ZipArchive<File>,
+    name: &str,
+) -> Result<zip::read::ZipFile<'a, File>, BundleError> {
+    archive.by_name(name).map_err(|error| match error {
+        zip::result::ZipError::FileNotFound => BundleError::Missing { path: path.into(), name: name.into() },
+        other => BundleError::NotABundle { path: path.into(), reason: other.to_string() },
+    })
 }
 
 #[cfg(test)]
@@ -319,6 +365,32 @@ mod tests {
             fs::write(&path, &bytes[..cut]).unwrap();
             assert!(Bundle::open(&path).is_err(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.cspm");
+        sample().write(&path).unwrap();
+        let card = |_: &Manifest, name: &str| name == file::MODEL_CARD;
+        let part = Bundle::open_some(&path, card).unwrap();
+        assert_eq!(part.digest, sample().digest);
+        assert_eq!((part.file(file::MODEL_CARD), part.file(file::IMAGE)), (Some(&b"card"[..]), None));
+        // damage elsewhere does not matter to who reads the card alone, and to no one else
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(8).position(|w| w == [42; 8]).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(Bundle::open_some(&path, card).is_ok());
+        assert!(Bundle::open_some(&path, |_, name| name == file::IMAGE).is_err());
+        // what is missing or cut is
+        let bundle = sample();
+        fs::write(dir.path().join(file::MANIFEST), manifest_json(&bundle.manifest)).unwrap();
+        fs::write(dir.path().join(file::MODEL_CARD), b"card").unwrap();
+        assert!(matches!(Bundle::open_some(dir.path(), card), Err(BundleError::Missing { .. })));
+        fs::write(dir.path().join(file::IMAGE), [42; 999]).unwrap();
+        let cut = Bundle::open_some(dir.path(), card);
+        assert!(matches!(cut, Err(BundleError::Altered { what: "size", .. })));
     }
 
     #[test]

@@ -9,10 +9,11 @@ use csp_host::{
     training::{TrainedModel, choose_device},
 };
 use csp_models::{
+    encoder::PositionEncoder,
     fusion::{Fusion, Thresholds},
     labels::{Label, Labels},
     manifest::{ImageInput, ModelProvenance, NumberFormat},
-    nn::{BackboneKind, ImageClassifierConfig},
+    nn::{BackboneKind, HeadConfig, ImageClassifierConfig, LocationClassifierConfig},
 };
 
 /// Write a bundle whose image network has random weights; its answers mean nothing.
@@ -33,6 +34,9 @@ pub struct RandomArgs {
     /// Pictures the quantizer sees.
     #[arg(long, default_value_t = 16, value_name = "N")]
     calibration: usize,
+    /// Add a location network of the released shape (space2vec-grid, one hidden layer of so many).
+    #[arg(long, value_name = "WIDTH")]
+    location: Option<usize>,
     /// The .cspm to write.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -42,6 +46,8 @@ pub struct RandomArgs {
 enum Backbone {
     MobilenetV2,
     SmallCnn,
+    #[value(name = "resnet-18")]
+    ResNet18,
 }
 
 /// Runs the verb.
@@ -51,23 +57,29 @@ enum Backbone {
 pub fn run(args: &RandomArgs) -> Result<()> {
     let backbone = match args.backbone {
         Backbone::MobilenetV2 => BackboneKind::MobileNetV2(args.width),
+        Backbone::ResNet18 => BackboneKind::ResNet18,
         Backbone::SmallCnn => BackboneKind::SmallCnn(args.width.max(1.0) as usize),
     };
     let device = choose_device("cpu")?.device;
     device.seed(7);
     let labels = (0..args.classes).map(|class| Label::new(format!("class {class}"))).collect();
+    let encoder = args.location.map(|_| PositionEncoder::default());
+    let location = encoder.as_ref().zip(args.location).map(|(encoder, width)| {
+        let head = HeadConfig::new(encoder.dim()).with_hidden(width, 1);
+        LocationClassifierConfig::new(head, args.classes).init(&device)
+    });
     let model = TrainedModel {
         modulated: None,
         place_only: 0,
         image: Some(ImageClassifierConfig { backbone, classes: args.classes }.init(&device)),
-        location: None,
+        location,
         input: ImageInput {
             width: args.side,
             height: args.side,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
         },
-        encoder: None,
+        encoder,
         labels: Labels(labels),
         fusion: Fusion::default(),
         thresholds: Thresholds::default(),

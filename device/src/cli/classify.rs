@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::{Exit, describe, ignore_closed_pipe, open_model, peak_rss_kib};
 use crate::{
-    infer::{Engine, InferError},
+    infer::{Engine, EngineOptions, InferError},
     trap::{Classifier, Prediction, Predictor},
 };
 
@@ -200,7 +200,8 @@ pub fn run(args: &ClassifyArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
 /// The model cannot be opened or is refused. A picture that fails is an [`Answer`] with its error.
 pub fn classify(args: &ClassifyArgs, place: Option<Place>) -> anyhow::Result<Report> {
     let start = Instant::now();
-    let (digest, engine) = open_model(&args.model, args.prefer_f32)?;
+    let (digest, engine) =
+        open_model(&args.model, EngineOptions { prefer_f32: args.prefer_f32, ..EngineOptions::default() })?;
     let load_ms = start.elapsed().as_secs_f64() * 1000.0;
     // All networks first, all answers after: an answer kept between two runs of the network splits the
     // heap, and glibc then grows it by megabytes a picture (200 pictures at 224 × 224: 555 MiB, now 61).

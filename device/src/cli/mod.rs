@@ -17,11 +17,11 @@ pub mod run;
 use std::{fs, io, path::Path};
 
 use csp_models::{
-    bundle::{Bundle, BundleError},
+    bundle::BundleError,
     place::{LatLon, Place, PlaceSource},
 };
 
-use crate::infer::{Engine, EngineOptions, InferError};
+use crate::infer::{Engine, EngineOptions, InferError, OpenError};
 
 /// How a verb ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +74,13 @@ pub fn explain(error: &anyhow::Error) -> String {
 }
 
 /// Opens, verifies and loads a bundle; returns its digest and the engine, the file's bytes are let go.
-pub(crate) fn open_model(path: &Path, prefer_f32: bool) -> anyhow::Result<([u8; 32], Engine)> {
-    let bundle = Bundle::open(path)?;
-    let engine = Engine::load_with(&bundle, EngineOptions { prefer_f32, ..EngineOptions::default() })
-        .map_err(|error| {
+pub(crate) fn open_model(path: &Path, options: EngineOptions) -> anyhow::Result<([u8; 32], Engine)> {
+    Engine::open(path, options).map_err(|error| match error {
+        OpenError::Bundle(error) => error.into(),
+        OpenError::Infer(error) => {
             anyhow::Error::new(error).context(format!("{}: the model is refused", path.display()))
-        })?;
-    Ok((bundle.digest, engine))
+        }
+    })
 }
 
 /// A place in words: `1.29000°S 36.82000°E ± 10 m (live fix)`.

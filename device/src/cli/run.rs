@@ -21,7 +21,7 @@ use super::{Exit, classify::decision_text, describe, ignore_closed_pipe, open_mo
 use crate::{
     desk::Desk,
     gps::Gps,
-    infer::Engine,
+    infer::{Engine, EngineOptions},
     receiver::{Heard, Source, build_day},
     store::{Identity, Recovery, Store},
     trap::{Clock, Event, Trap},
@@ -126,7 +126,8 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
         note!("error: --nmea-rate must be above 0 and --wait-fix 0 or more");
         return Ok((Exit::Usage, Tally::default()));
     }
-    let (digest, engine) = open_model(&args.model, args.prefer_f32)?;
+    let (digest, engine) =
+        open_model(&args.model, EngineOptions { prefer_f32: args.prefer_f32, ..EngineOptions::default() })?;
     let identity = Identity {
         device: args.name.clone(),
         deployment: args.deployment.clone(),
