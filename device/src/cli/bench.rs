@@ -36,6 +36,10 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub warm_up: u32,
 
+    /// Threads that share an int8 network on our kernels; 0: one for each core. tract runs in one.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+
     /// List what runs each node of the image network and why, with the time of each step.
     #[arg(long)]
     pub explain: bool,
@@ -95,13 +99,16 @@ pub struct Measured {
     pub format: NumberFormat,
     /// Integer kernels, if ours ran.
     pub kernels: Option<String>,
+    /// Threads that shared the work.
+    #[serde(default)]
+    pub threads: usize,
     /// Median of the image network's latency, milliseconds.
     pub median_ms: f64,
     /// Its 90th percentile, milliseconds.
     pub p90_ms: f64,
     /// Its best, milliseconds: what it takes when nothing else runs.
     pub best_ms: f64,
-    /// Processor time of one picture, milliseconds; `None` where the system does not say.
+    /// Processor time of one picture, all threads together, milliseconds; `None` where the system does not say.
     pub cpu_ms: Option<f64>,
     /// Milliseconds to read and verify the bundle.
     pub open_ms: f64,
@@ -168,14 +175,15 @@ fn child(args: &BenchArgs, which: Which) -> anyhow::Result<Measured> {
 
 /// One engine in this process.
 fn alone(args: &BenchArgs) -> anyhow::Result<Report> {
-    let start = Instant::now();
-    let bundle = Bundle::open(&args.model)?;
-    let open_ms = millis(start.elapsed());
     let options = EngineOptions {
         prefer_f32: args.engine == Which::F32,
         plain: args.engine == Which::Tract,
+        threads: args.threads,
         ..EngineOptions::default()
     };
+    let start = Instant::now();
+    let bundle = Bundle::open_some(&args.model, |manifest, name| options.runs(manifest, name))?;
+    let open_ms = millis(start.elapsed());
     let start = Instant::now();
     let engine = Engine::load_with(&bundle, options).map_err(|error| {
         anyhow::Error::new(error).context(format!("{}: the model is refused", args.model.display()))
@@ -201,6 +209,7 @@ fn alone(args: &BenchArgs) -> anyhow::Result<Report> {
         engine: if args.engine == Which::All { Which::Csp } else { args.engine }.name().to_string(),
         format: engine.format(),
         kernels: engine.kernels().map(str::to_string),
+        threads: engine.threads(),
         median_ms: at(0.5),
         p90_ms: at(0.9),
         best_ms: at(0.0),
@@ -246,10 +255,14 @@ fn noise(count: usize) -> Vec<u8> {
     (0..count).map(next).collect()
 }
 
-/// Time this thread has been on a processor.
+/// Time the threads of this process have been on a processor.
 fn cpu_time() -> Option<Duration> {
-    let text = fs::read_to_string("/proc/self/schedstat").ok()?;
-    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+    let spent = |path: PathBuf| -> Option<u64> {
+        fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
+    };
+    let threads = fs::read_dir("/proc/self/task").ok()?;
+    let spent = threads.map(|thread| spent(thread.ok()?.path().join("schedstat")));
+    spent.sum::<Option<u64>>().map(Duration::from_nanos)
 }
 
 fn millis(time: Duration) -> f64 {
@@ -262,6 +275,7 @@ fn table(report: &Report) -> String {
     text += "engine            median     p90    best     cpu    open    load  peak memory\n";
     for engine in &report.engines {
         let what = match (engine.engine.as_str(), &engine.kernels) {
+            (_, Some(kernels)) if engine.threads > 1 => format!("{kernels} ×{}", engine.threads),
             (_, Some(kernels)) => kernels.clone(),
             ("tract", _) => "tract int8".to_string(),
             _ => "tract f32".to_string(),
@@ -274,7 +288,7 @@ fn table(report: &Report) -> String {
             engine.median_ms, engine.p90_ms, engine.best_ms, engine.open_ms, engine.load_ms
         );
     }
-    text += "times in milliseconds; one thread\n";
+    text += "times in milliseconds; one thread unless ×N says how many\n";
     if !report.nodes.is_empty() {
         text += "\nnode · operator · engine\n";
         for line in &report.nodes {

@@ -7,10 +7,10 @@ mod lower;
 mod network;
 mod profile;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, thread, time::Duration};
 
 use csp_models::{
-    bundle::Bundle,
+    bundle::{Bundle, BundleError},
     fusion::{Fusion, Thresholds},
     labels::Labels,
     manifest::{Manifest, NumberFormat, file},
@@ -18,14 +18,18 @@ use csp_models::{
     situation::Situation,
 };
 pub use lower::Line;
+use lower::Target;
 use network::Network;
 pub use profile::ProfileError;
 use profile::{Contract, Dtype};
 
-use crate::{kernels::Kernels, trap::Classifier};
+use crate::{
+    kernels::{Kernels, pool::Pool},
+    trap::Classifier,
+};
 
 /// How a bundle is loaded.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
     /// Run `image.f32.onnx` of a bundle whose image network is int8.
     pub prefer_f32: bool,
@@ -33,11 +37,37 @@ pub struct EngineOptions {
     pub plain: bool,
     /// Integer kernels by name, see [`kernel_names`]; `None`: what `CSP_KERNELS` says, or the best.
     pub kernels: Option<&'static str>,
+    /// Threads that share an int8 network; 0: as many as the board has cores, see [`cores`]. The answers
+    /// do not depend on it. tract's own operators run in one.
+    pub threads: usize,
+}
+
+impl Default for EngineOptions {
+    /// The int8 network if there is one, on the best kernels, in one thread.
+    fn default() -> Self {
+        Self { prefer_f32: false, plain: false, kernels: None, threads: 1 }
+    }
+}
+
+impl EngineOptions {
+    /// True for the files of a bundle that these options run: no other need be read.
+    pub fn runs(&self, manifest: &Manifest, name: &str) -> bool {
+        let image = match (manifest.image_format, self.prefer_f32) {
+            (NumberFormat::Int8, true) => file::IMAGE_F32,
+            _ => file::IMAGE,
+        };
+        name == image || name == file::LOCATION && manifest.encoder.is_some()
+    }
 }
 
 /// The integer kernels this processor runs, the best first.
 pub fn kernel_names() -> Vec<&'static str> {
     Kernels::available().iter().map(|kernels| kernels.name).collect()
+}
+
+/// Cores this process may use; 1 where the system does not say.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A loaded model: both networks ready to run.
@@ -109,6 +139,17 @@ pub enum InferError {
     Picture(#[from] PictureError),
 }
 
+/// Why [`Engine::open`] gives no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The files cannot be read or are not those the manifest describes.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The networks are refused.
+    #[error(transparent)]
+    Infer(#[from] InferError),
+}
+
 impl Engine {
     /// Loads a verified bundle with the default options.
     ///
@@ -116,6 +157,24 @@ impl Engine {
     /// See [`Engine::load_with`].
     pub fn load(bundle: &Bundle) -> Result<Self, InferError> {
         Self::load_with(bundle, EngineOptions::default())
+    }
+
+    /// Opens a bundle and loads it; of its files only those that run are read and verified. Returns the
+    /// bundle's digest too.
+    ///
+    /// # Errors
+    /// The bundle is damaged ([`OpenError::Bundle`]) or refused, see [`Engine::load_with`].
+    pub fn open(path: &Path, options: EngineOptions) -> Result<([u8; 32], Self), OpenError> {
+        let bundle = Bundle::open_some(path, |manifest, name| options.runs(manifest, name))?;
+        match Self::load_with(&bundle, options) {
+            Ok(engine) => Ok((bundle.digest, engine)),
+            // With every file at hand it can say whether another would do.
+            Err(_) => {
+                drop(bundle);
+                let bundle = Bundle::open(path)?;
+                Ok((bundle.digest, Self::load_with(&bundle, options)?))
+            }
+        }
     }
 
     /// Loads a verified bundle.
@@ -126,9 +185,13 @@ impl Engine {
     pub fn load_with(bundle: &Bundle, options: EngineOptions) -> Result<Self, InferError> {
         let manifest = bundle.manifest.clone();
         let classes = manifest.labels.len();
+        let kernels = Kernels::select(options.kernels)
+            .map_err(|reason| InferError::Load { file: file::IMAGE, reason })?;
+        let threads = if options.threads == 0 { cores() } else { options.threads };
+        let target = Target { kernels, pool: Arc::new(Pool::new(threads)) };
         let image = |name, dtype| {
             let input = vec![1, 3, manifest.input.height as usize, manifest.input.width as usize];
-            Network::load(bundle, name, &Contract { dtype, input, classes }, options)
+            Network::load(bundle, name, &Contract { dtype, input, classes }, options, &target)
         };
         let (format, image) = match (manifest.image_format, options.prefer_f32) {
             (NumberFormat::F32, _) => (NumberFormat::F32, image(file::IMAGE, Dtype::F32)?),
@@ -147,7 +210,7 @@ impl Engine {
             None => None,
             Some(encoder) => {
                 let contract = Contract { dtype: Dtype::F32, input: vec![1, encoder.dim()], classes };
-                Some(Network::load(bundle, file::LOCATION, &contract, options)?)
+                Some(Network::load(bundle, file::LOCATION, &contract, options, &target)?)
             }
         };
         Ok(Self { manifest, format, image, location })
@@ -192,6 +255,11 @@ impl Engine {
     /// Name of the integer kernels the image network runs on; `None` when tract runs all of it.
     pub fn kernels(&self) -> Option<&'static str> {
         self.image.kernels
+    }
+
+    /// Threads that share the image network.
+    pub fn threads(&self) -> usize {
+        self.image.threads()
     }
 
     /// Operators of the image network as tract runs it, a region of ours by its steps.

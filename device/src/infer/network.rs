@@ -12,10 +12,11 @@ use tract_onnx::{Onnx, prelude::*};
 
 use super::{
     EngineOptions, InferError,
-    lower::{self, Line, Lowered},
+    lower::{self, Line, Lowered, Target},
     profile::{self, Contract},
 };
-use crate::kernels::Kernels;
+
+use crate::kernels::pool::Pool;
 
 /// tract's ONNX reader as we use it.
 pub(super) fn tract_parser() -> Onnx {
@@ -35,6 +36,7 @@ pub(super) struct Network {
     pub lines: Vec<Line>,
     /// Integer kernels in use.
     pub kernels: Option<&'static str>,
+    pool: Arc<Pool>,
 }
 
 impl Network {
@@ -44,6 +46,7 @@ impl Network {
         file: &'static str,
         contract: &Contract,
         options: EngineOptions,
+        target: &Target,
     ) -> Result<Self, InferError> {
         let bytes = bundle.file(file).ok_or(InferError::Missing { file })?;
         let load = || -> Result<Self, InferError> {
@@ -54,13 +57,11 @@ impl Network {
                 profile::check(&model, contract).map_err(|source| InferError::Profile { file, source })?;
             // the last cause: tract's first line only names the step
             let fail = |error: TractError| InferError::Load { file, reason: format!("{error:#}") };
-            let chosen =
-                Kernels::select(options.kernels).map_err(|reason| InferError::Load { file, reason })?;
             let lowered =
-                if options.plain { None } else { lower::lower(&model, &values, chosen).map_err(fail)? };
+                if options.plain { None } else { lower::lower(&model, &values, target).map_err(fail)? };
             drop(values);
             let (model, lines, kernels) = match lowered {
-                Some(Lowered { model, lines }) => (model, lines, Some(chosen.name)),
+                Some(Lowered { model, lines }) => (model, lines, Some(target.kernels.name)),
                 None => {
                     let graph = model.graph.as_ref();
                     let reason = if options.plain { "as asked for" } else { "nothing of it is int8" };
@@ -73,10 +74,16 @@ impl Network {
             };
             let plan = model.into_runnable().map_err(fail)?;
             let (shape, classes) = (contract.input.clone(), contract.classes);
-            Ok(Self { file, shape, classes, plan, lines, kernels })
+            let pool = Arc::clone(&target.pool);
+            Ok(Self { file, shape, classes, plan, lines, kernels, pool })
         };
         catch_unwind(AssertUnwindSafe(load))
             .unwrap_or_else(|panic| Err(InferError::Load { file, reason: panic_text(&*panic) }))
+    }
+
+    /// Threads that share it: tract's own operators run in one.
+    pub fn threads(&self) -> usize {
+        if self.kernels.is_some() { self.pool.threads() } else { 1 }
     }
 
     /// Operators in the order they run.

@@ -3,6 +3,7 @@
 use super::{
     Kernels, LANES, Requant,
     buffer::{Buffer, SLACK},
+    pool::{Pool, Shares, piece},
     window::Window,
 };
 
@@ -60,7 +61,14 @@ pub(super) type Row = unsafe fn(&RowArgs);
 ///
 /// # Panics
 /// When the parts do not fit each other: the plan that calls made them together.
-pub(crate) fn depthwise(kernels: &Kernels, window: &Window, filters: &Filters, x: &[i8], out: &mut [i8]) {
+pub(crate) fn depthwise(
+    kernels: &Kernels,
+    pool: &Pool,
+    window: &Window,
+    filters: &Filters,
+    x: &[i8],
+    out: &mut [i8],
+) {
     let (channels, taps, [height, width]) = (filters.channels, filters.taps, window.output);
     let requant = &filters.requant;
     assert_eq!((window.taps(), window.channels, window.span), (taps, channels, channels));
@@ -69,24 +77,27 @@ pub(crate) fn depthwise(kernels: &Kernels, window: &Window, filters: &Filters, x
     let padded = channels.next_multiple_of(LANES);
     assert!(requant.bias.len() >= padded && requant.scale.len() >= padded);
     assert!(filters.data.len() >= taps * padded);
-    let mut offsets = vec![0; width * taps];
-    for y in 0..height {
-        window.offsets(y * width, &mut offsets, 1, taps);
-        let args = RowArgs {
-            x: x.as_ptr(),
-            offsets: offsets.as_ptr(),
-            pixels: width,
-            taps,
-            channels,
-            weights: filters.data.as_ptr(),
-            bias: requant.bias.as_ptr(),
-            scale: requant.scale.as_ptr(),
-            zero: requant.zero,
-            out: out[y * width * channels..].as_mut_ptr(),
-        };
-        // SAFETY: `Kernels::available` hands out only what the processor runs. An offset is 0 or a pixel
-        // of the window; `channels` + SLACK bytes follow both (`origin`, `reach`). Padding of parameters
-        // and room for the row are asserted above.
-        unsafe { (kernels.depthwise)(&args) }
-    }
+    let out = Shares::new(&mut out[..height * width * channels]);
+    pool.run(&|part| {
+        let mut offsets = vec![0; width * taps];
+        for y in piece(height, part, pool.threads()) {
+            window.offsets(y * width, &mut offsets, 1, taps);
+            let args = RowArgs {
+                x: x.as_ptr(),
+                offsets: offsets.as_ptr(),
+                pixels: width,
+                taps,
+                channels,
+                weights: filters.data.as_ptr(),
+                bias: requant.bias.as_ptr(),
+                scale: requant.scale.as_ptr(),
+                zero: requant.zero,
+                out: out.from(y * width * channels),
+            };
+            // SAFETY: `Kernels::available` hands out only what the processor runs. An offset is 0 or a
+            // pixel of the window; `channels` + SLACK bytes follow both (`origin`, `reach`). Padding of
+            // parameters and room for the row are asserted above; each row is one thread's.
+            unsafe { (kernels.depthwise)(&args) }
+        }
+    });
 }

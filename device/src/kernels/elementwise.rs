@@ -1,6 +1,9 @@
 //! Residual sum, global average, dense heads.
 
-use super::Kernels;
+use super::{
+    Kernels,
+    pool::{Pool, Shares, piece},
+};
 
 /// Scales and zero points of `a + b`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,9 +23,18 @@ pub(crate) struct SumArgs {
 pub(super) type Sum = unsafe fn(&SumArgs, &[i8], &[i8], &mut [i8]);
 
 /// DequantizeLinear twice, Add, QuantizeLinear, in that arithmetic: it divides by the scale.
-pub(crate) fn sum(kernels: &Kernels, args: &SumArgs, a: &[i8], b: &[i8], out: &mut [i8]) {
-    // SAFETY: `Kernels::available` hands out only what the processor runs.
-    unsafe { (kernels.sum)(args, a, b, out) }
+///
+/// # Panics
+/// When the three are not equally long.
+pub(crate) fn sum(kernels: &Kernels, pool: &Pool, args: &SumArgs, a: &[i8], b: &[i8], out: &mut [i8]) {
+    assert!(a.len() == b.len() && a.len() == out.len());
+    let count = out.len();
+    let out = Shares::new(out);
+    pool.run(&|part| {
+        let range = piece(count, part, pool.threads());
+        // SAFETY: `Kernels::available` hands out only what the processor runs; pieces do not overlap.
+        unsafe { (kernels.sum)(args, &a[range.clone()], &b[range.clone()], out.slice(range)) }
+    });
 }
 
 /// QuantizeLinear of one number.

@@ -6,6 +6,7 @@
 use super::{
     Kernels, Requant, Shape,
     buffer::{Buffer, SLACK},
+    pool::{Pool, Shares, piece},
     window::Window,
 };
 
@@ -106,7 +107,14 @@ pub(super) type Tile = unsafe fn(&TileArgs);
 ///
 /// # Panics
 /// When the parts do not fit each other: the plan that calls made them together.
-pub(crate) fn convolve(kernels: &Kernels, window: &Window, weights: &Weights, x: &[i8], out: &mut [i8]) {
+pub(crate) fn convolve(
+    kernels: &Kernels,
+    pool: &Pool,
+    window: &Window,
+    weights: &Weights,
+    x: &[i8],
+    out: &mut [i8],
+) {
     let pixels = window.output[0] * window.output[1];
     let (columns, requant) = (weights.columns, &weights.requant);
     let blocks = columns.div_ceil(kernels.columns);
@@ -124,9 +132,9 @@ pub(crate) fn convolve(kernels: &Kernels, window: &Window, weights: &Weights, x:
     // as even as it goes: 5 blocks in tiles of 4 are 3 + 2
     let wide = blocks.div_ceil(blocks.div_ceil(most));
     let groups = weights.depth.div_ceil(kernels.depth);
-    let mut offsets = vec![0; weights.taps * rows];
     let fill = |first: usize, offsets: &mut [usize]| window.offsets(first, offsets, rows, 1);
-    let mut tile = |first: usize, block: usize, offsets: &[usize]| {
+    let out = Shares::new(&mut out[..pixels * columns]);
+    let tile = |first: usize, block: usize, offsets: &[usize]| {
         let count = wide.min(blocks - block);
         let column = block * kernels.columns;
         let args = TileArgs {
@@ -140,7 +148,7 @@ pub(crate) fn convolve(kernels: &Kernels, window: &Window, weights: &Weights, x:
             bias: requant.bias[column..].as_ptr(),
             scale: requant.scale[column..].as_ptr(),
             zero: requant.zero,
-            out: out[first * columns + column..].as_mut_ptr(),
+            out: out.from(first * columns + column),
             stride: columns,
             rows: rows.min(pixels - first),
             columns: (count * kernels.columns).min(columns - column),
@@ -148,23 +156,26 @@ pub(crate) fn convolve(kernels: &Kernels, window: &Window, weights: &Weights, x:
         // SAFETY: `Kernels::available` hands out only what the processor runs. An offset is 0 or a pixel
         // of the window; both are followed by `depth` bytes rounded up to a group (at most SLACK more):
         // asserted above for the pixels by `reach`, for the pixel outside by `origin`. The rest is
-        // asserted above: blocks × bytes of weights, padded parameters, pixels × columns of output.
+        // asserted above: blocks × bytes of weights, padded parameters, pixels × columns of output. No
+        // two tiles have outputs in common, so it does not matter which thread computes which.
         unsafe { tiles[(count - 1).min(tiles.len() - 1)](&args) }
     };
     // The larger operand is read once, the smaller again and again from the cache.
-    if weights.bytes() > pixels * weights.depth {
-        for block in (0..blocks).step_by(wide) {
-            for first in (0..pixels).step_by(rows) {
-                fill(first, &mut offsets);
-                tile(first, block, &offsets);
+    let (down, across) = (pixels.div_ceil(rows), blocks.div_ceil(wide));
+    let by_columns = weights.bytes() > pixels * weights.depth;
+    pool.run(&|part| {
+        let mut offsets = vec![0; weights.taps * rows];
+        let mut filled = None;
+        for at in piece(down * across, part, pool.threads()) {
+            let (row, column) = match by_columns {
+                true => (at % down, at / down),
+                false => (at / across, at % across),
+            };
+            if filled != Some(row) {
+                fill(row * rows, &mut offsets);
+                filled = Some(row);
             }
+            tile(row * rows, column * wide, &offsets);
         }
-    } else {
-        for first in (0..pixels).step_by(rows) {
-            fill(first, &mut offsets);
-            for block in (0..blocks).step_by(wide) {
-                tile(first, block, &offsets);
-            }
-        }
-    }
+    });
 }

@@ -7,6 +7,7 @@
 //! | `gemm` | matrix product and dense convolution, cut into tiles |
 //! | `depthwise` | one filter a channel |
 //! | `elementwise` | residual sum, global average, dense heads |
+//! | `pool` | threads that share the work of one step |
 //! | `scalar` | the reference of every kernel |
 //! | `x86`, `avx512`, `neon` | the same for one kind of processor |
 //!
@@ -24,6 +25,7 @@ pub(crate) mod elementwise;
 pub(crate) mod gemm;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub(crate) mod pool;
 mod scalar;
 pub(crate) mod window;
 #[cfg(target_arch = "x86_64")]

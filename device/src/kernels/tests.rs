@@ -1,5 +1,7 @@
 //! Every kernel against a convolution written out, on all sets of kernels this processor runs.
 
+use std::sync::OnceLock;
+
 use proptest::prelude::*;
 
 use super::{
@@ -8,9 +10,16 @@ use super::{
     depthwise::{Filters, depthwise},
     elementwise::{SumArgs, dense_i32, global_average, quantize, sum},
     gemm::{Weights, convolve},
+    pool::Pool,
     scalar,
     window::Window,
 };
+
+/// One thread, and more than most outputs have tiles: results must not depend on it.
+fn pools() -> &'static [Pool] {
+    static POOLS: OnceLock<[Pool; 3]> = OnceLock::new();
+    POOLS.get_or_init(|| [1, 2, 5].map(Pool::new))
+}
 
 /// A convolution with everything that may vary.
 #[derive(Clone, Debug)]
@@ -141,10 +150,13 @@ proptest! {
         let (_, input) = case.input();
         for kernels in Kernels::available() {
             let packed = Weights::pack(kernels, [columns, taps, depth], weight, requant.clone());
-            let mut out = vec![55; expected.len() + 9];
-            convolve(kernels, &case.window, &packed, &input, &mut out);
-            prop_assert_eq!(&out[..expected.len()], &expected[..], "{}", kernels.name);
-            prop_assert!(out[expected.len()..].iter().all(|&b| b == 55), "{} writes too far", kernels.name);
+            for pool in pools() {
+                let mut out = vec![55; expected.len() + 9];
+                convolve(kernels, pool, &case.window, &packed, &input, &mut out);
+                let who = format!("{}, {pool:?}", kernels.name);
+                prop_assert_eq!(&out[..expected.len()], &expected[..], "{}", who);
+                prop_assert!(out[expected.len()..].iter().all(|&b| b == 55), "{} writes too far", who);
+            }
         }
     }
 
@@ -159,10 +171,13 @@ proptest! {
         let (_, input) = case.input();
         let filters = Filters::pack([channels, taps], weight, requant);
         for kernels in Kernels::available() {
-            let mut out = vec![55; expected.len() + 9];
-            depthwise(kernels, &case.window, &filters, &input, &mut out);
-            prop_assert_eq!(&out[..expected.len()], &expected[..], "{}", kernels.name);
-            prop_assert!(out[expected.len()..].iter().all(|&b| b == 55), "{} writes too far", kernels.name);
+            for pool in pools() {
+                let mut out = vec![55; expected.len() + 9];
+                depthwise(kernels, pool, &case.window, &filters, &input, &mut out);
+                let who = format!("{}, {pool:?}", kernels.name);
+                prop_assert_eq!(&out[..expected.len()], &expected[..], "{}", who);
+                prop_assert!(out[expected.len()..].iter().all(|&b| b == 55), "{} writes too far", who);
+            }
         }
     }
 
@@ -197,9 +212,11 @@ proptest! {
             prop_assert_eq!(dense_i32(kernels, &a, zeros[0], &weights, columns), expected, "{}", kernels.name);
         }
         for kernels in Kernels::available() {
-            let mut out = vec![0; a.len()];
-            sum(kernels, &args, &a, &b, &mut out);
-            prop_assert_eq!(&out, &expected, "{}", kernels.name);
+            for pool in pools() {
+                let mut out = vec![0; a.len()];
+                sum(kernels, pool, &args, &a, &b, &mut out);
+                prop_assert_eq!(&out, &expected, "{}, {:?}", kernels.name, pool);
+            }
         }
     }
 }
@@ -235,9 +252,9 @@ fn sums_beyond_the_output_saturate_and_ties_go_to_even() {
         for kernels in Kernels::available() {
             let packed = Weights::pack(kernels, [16, 1, 16], |_, _, _| 0, requant.clone());
             let (input, mut out) = (Buffer::new(window.reach()), [0; 16]);
-            convolve(kernels, &window, &packed, &input, &mut out);
+            convolve(kernels, &pools()[0], &window, &packed, &input, &mut out);
             assert_eq!(out, [expected; 16], "{}", kernels.name);
-            depthwise(kernels, &window, &filters, &input, &mut out);
+            depthwise(kernels, &pools()[0], &window, &filters, &input, &mut out);
             assert_eq!(out, [expected; 16], "{}", kernels.name);
         }
     }

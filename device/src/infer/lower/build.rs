@@ -14,7 +14,7 @@ use super::{
     plan::{Action, Picture, Plan, Port, Step},
 };
 use crate::kernels::{
-    Kernels, Requant, depthwise::Filters, elementwise::SumArgs, gemm::Weights, window::Window,
+    Kernels, Requant, depthwise::Filters, elementwise::SumArgs, gemm::Weights, pool::Pool, window::Window,
 };
 
 /// A run of nodes as one operator: the tensors it reads and gives, by name.
@@ -23,6 +23,13 @@ pub(super) struct Region {
     pub inputs: Vec<String>,
     pub outputs: Vec<String>,
     pub op: Int8Region,
+}
+
+/// What a region runs on.
+#[derive(Clone, Debug)]
+pub(in crate::infer) struct Target {
+    pub kernels: &'static Kernels,
+    pub pool: Arc<Pool>,
 }
 
 /// Builds the region of `nodes` (indices), whose values `wanted` are read elsewhere.
@@ -34,7 +41,7 @@ pub(super) fn region(
     covers: &[Cover],
     nodes: &[usize],
     wanted: impl Fn(&str) -> bool,
-    kernels: &'static Kernels,
+    Target { kernels, pool }: &Target,
 ) -> Result<Region, String> {
     let mut builder = Builder {
         source,
@@ -67,7 +74,7 @@ pub(super) fn region(
         ports.push(port);
         outputs.push(name.clone());
     }
-    let plan = Plan::new(kernels, builder.ports, builder.steps, ports, builder.slots);
+    let plan = Plan::new(kernels, Arc::clone(pool), builder.ports, builder.steps, ports, builder.slots);
     let op = Int8Region { plan: Arc::new(plan), outputs: facts };
     Ok(Region { inputs: builder.names, outputs, op })
 }

@@ -34,7 +34,7 @@ use tract_onnx::{
 };
 
 use super::profile::Values;
-use crate::kernels::Kernels;
+pub(super) use build::Target;
 use build::datum_type;
 use cover::{Cover, Source, cover};
 use op::Int8Region;
@@ -76,7 +76,7 @@ struct Stage {
 pub(super) fn lower(
     proto: &ModelProto,
     values: &Values<'_>,
-    kernels: &'static Kernels,
+    target: &Target,
 ) -> TractResult<Option<Lowered>> {
     let Some(graph) = &proto.graph else { return Ok(None) };
     let (mut makers, mut readers) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
@@ -126,7 +126,7 @@ pub(super) fn lower(
     for (at, stage) in stages.iter().enumerate() {
         if stage.ours {
             let region =
-                build::region(source, &covers, &stage.nodes, |name| read_elsewhere(name, at), kernels)
+                build::region(source, &covers, &stage.nodes, |name| read_elsewhere(name, at), target)
                     .map_err(TractError::msg)?;
             let inputs =
                 region.inputs.iter().map(|name| lookup(&outlets, name)).collect::<TractResult<Vec<_>>>()?;

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     mem::take,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,6 +13,7 @@ use crate::kernels::{
     depthwise::{Filters, depthwise},
     elementwise::{SumArgs, dense_f32, dense_i32, global_average, quantize, sum},
     gemm::{Weights, convolve},
+    pool::Pool,
     window::Window,
 };
 
@@ -139,6 +140,7 @@ pub(super) struct Step {
 /// A region of the graph, ready to run.
 pub(super) struct Plan {
     kernels: &'static Kernels,
+    pool: Arc<Pool>,
     inputs: Vec<Port>,
     steps: Vec<Step>,
     outputs: Vec<Port>,
@@ -174,6 +176,7 @@ impl Plan {
     /// Lays the pictures of `steps` out in as few buffers as their lives allow.
     pub fn new(
         kernels: &'static Kernels,
+        pool: Arc<Pool>,
         mut inputs: Vec<Port>,
         mut steps: Vec<Step>,
         mut outputs: Vec<Port>,
@@ -210,6 +213,7 @@ impl Plan {
         }
         Self {
             kernels,
+            pool,
             inputs,
             steps,
             outputs,
@@ -234,11 +238,13 @@ impl Plan {
             memory.load(port, given)?;
         }
         match clock {
-            None => self.steps.iter().try_for_each(|step| memory.act(self.kernels, &step.action))?,
+            None => {
+                self.steps.iter().try_for_each(|step| memory.act(self.kernels, &self.pool, &step.action))?
+            }
             Some(clock) => {
                 for step in &self.steps {
                     let start = Instant::now();
-                    memory.act(self.kernels, &step.action)?;
+                    memory.act(self.kernels, &self.pool, &step.action)?;
                     clock.push(start.elapsed());
                 }
             }
@@ -394,26 +400,33 @@ impl Memory {
         }
     }
 
-    fn act(&mut self, kernels: &'static Kernels, action: &Action) -> Option<()> {
+    fn act(&mut self, kernels: &'static Kernels, pool: &Pool, action: &Action) -> Option<()> {
         match action {
             Action::Convolve { x, out, zero, window, weights } => {
                 let mut to = take(&mut self.buffers[out.buffer]);
                 let from = &mut self.buffers[x.buffer];
                 from[..x.channels].fill(*zero);
-                convolve(kernels, window, weights, from, &mut to[out.origin()..]);
+                convolve(kernels, pool, window, weights, from, &mut to[out.origin()..]);
                 self.buffers[out.buffer] = to;
             }
             Action::Depthwise { x, out, zero, window, filters } => {
                 let mut to = take(&mut self.buffers[out.buffer]);
                 let from = &mut self.buffers[x.buffer];
                 from[..x.channels].fill(*zero);
-                depthwise(kernels, window, filters, from, &mut to[out.origin()..]);
+                depthwise(kernels, pool, window, filters, from, &mut to[out.origin()..]);
                 self.buffers[out.buffer] = to;
             }
             Action::Sum { a, b, out, args } => {
                 let mut to = take(&mut self.buffers[out.buffer]);
                 let of = |p: &Picture| &self.buffers[p.buffer][p.origin()..][..p.pixels() * p.channels];
-                sum(kernels, args, of(a), of(b), &mut to[out.origin()..][..out.pixels() * out.channels]);
+                sum(
+                    kernels,
+                    pool,
+                    args,
+                    of(a),
+                    of(b),
+                    &mut to[out.origin()..][..out.pixels() * out.channels],
+                );
                 self.buffers[out.buffer] = to;
             }
             Action::Average { x, out, scale, zero } => {

@@ -7,6 +7,8 @@ use tract_onnx::{
     prelude::Framework,
 };
 
+use crate::kernels::{Kernels, pool::Pool};
+
 use super::{
     super::{
         network::tract_parser,
@@ -27,7 +29,7 @@ fn contract() -> Contract {
 
 fn lowered(proto: &ModelProto, kernels: &'static Kernels) -> Option<Lowered> {
     let values = profile::check(proto, &contract()).unwrap();
-    lower(proto, &values, kernels).unwrap()
+    lower(proto, &values, &Target { kernels, pool: Pool::alone().into() }).unwrap()
 }
 
 fn run(model: TypedModel, picture: &[i8]) -> Vec<f32> {
