@@ -4,3 +4,4 @@ mod captures;
 mod cli;
 mod engine;
 mod fixture;
+mod foreign;

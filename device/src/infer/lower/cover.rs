@@ -13,7 +13,7 @@ pub(super) enum Cover {
     Ours,
     /// Part of a pattern: its value is never made, its readers look through it.
     Through,
-    /// A constant: whoever reads it takes it along.
+    /// A constant, dequantized or not: whoever reads it takes it along.
     Constant,
     /// Left to tract, because.
     Theirs(String),
@@ -129,8 +129,10 @@ fn one(source: Source<'_>, node: &NodeProto, covers: &[Cover]) -> Result<Cover, 
             _ => Err(format!("input {index} is not a computed {dtype:?} vector")),
         }
     };
+    if output.fixed {
+        return Ok(Cover::Constant);
+    }
     match node.op_type.as_str() {
-        "Constant" => return Ok(Cover::Constant),
         "QLinearConv" => convolution(source, node)?,
         "DequantizeLinear" => {
             let value = source.input(node, 0)?;
@@ -155,6 +157,9 @@ fn one(source: Source<'_>, node: &NodeProto, covers: &[Cover]) -> Result<Cover, 
             };
         }
         "QuantizeLinear" => {
+            if output.dtype != Dtype::I8 {
+                return Err("it gives unsigned bytes".into());
+            }
             source.scale(node, 1)?;
             source.zero(node, 2)?;
             let value = source.input(node, 0)?;

@@ -18,9 +18,13 @@ pub(crate) use tensor::{Dtype, Value};
 pub(crate) const MAX_ELEMENTS: usize = 1 << 25;
 /// Most elements of all constants together: 512 MiB of f32.
 const MAX_WEIGHTS: usize = 1 << 27;
-/// Most numbers that all values of a graph may hold together, weights apart: half a GiB of f32, far above
-/// any network for a board of 512 MB.
+/// Most numbers that all values of a graph may hold together, weights apart: what a picture may cost.
 const MAX_COMPUTED: usize = 1 << 27;
+/// Most numbers in memory at one moment of a run, weights apart: 64 MiB of f32, for boards of 512 MB. A
+/// ResNet-50 at 448 × 448 needs a third of it.
+const MAX_LIVE: usize = 1 << 24;
+/// Most numbers that follow from constants alone, and that tract therefore computes when it loads.
+const MAX_DERIVED: usize = 1 << 24;
 /// Most nodes of a graph (ResNet-152 has about 500).
 const MAX_NODES: usize = 2048;
 /// Operator sets tract 0.23 is tested on, from the first with per-axis quantization.
@@ -59,17 +63,14 @@ pub(crate) fn check<'a>(model: &'a pb::ModelProto, contract: &Contract) -> Resul
     if !model.functions.is_empty() || !model.training_info.is_empty() {
         return fail("model", "it holds functions or training information".to_string());
     }
-    match &model.opset_import[..] {
-        [set] if set.domain.is_empty() && OPSETS.contains(&set.version) => {}
-        [set] if set.domain.is_empty() => {
+    // Others may be imported; whoever uses one of their operators is refused by its name.
+    let mut standard = model.opset_import.iter().filter(|set| set.domain.is_empty());
+    match (standard.next(), standard.next()) {
+        (Some(set), None) if OPSETS.contains(&set.version) => {}
+        (Some(set), None) => {
             return fail("opset_import", format!("operator set {}, supported is 13 to 18", set.version));
         }
-        _ => {
-            return fail(
-                "opset_import",
-                "it must import the standard operators and nothing else".to_string(),
-            );
-        }
+        _ => return fail("opset_import", "it must import the standard operators, once".to_string()),
     }
     let Some(graph) = &model.graph else { return fail("model", "it has no graph".to_string()) };
     if !graph.sparse_initializer.is_empty() || !graph.quantization_annotation.is_empty() {
@@ -109,6 +110,7 @@ pub(crate) fn check<'a>(model: &'a pb::ModelProto, contract: &Contract) -> Resul
         };
         names.define(&at, output, value)?;
     }
+    live(graph, &names.values)?;
 
     let [output] = &graph.output[..] else {
         return fail("graph output", format!("{} outputs, it must have one", graph.output.len()));
@@ -118,7 +120,7 @@ pub(crate) fn check<'a>(model: &'a pb::ModelProto, contract: &Contract) -> Resul
     };
     let (dtype, shape) = tensor::declared(output)
         .map_err(|problem| ProfileError { at: "graph output".to_string(), problem })?;
-    if value.constant.is_some() || (dtype, &shape) != (value.dtype, &value.shape) {
+    if value.fixed || (dtype, &shape) != (value.dtype, &value.shape) {
         let found = format!("{:?} {:?}", value.dtype, value.shape);
         return fail("graph output", format!("declared as {dtype:?} {shape:?}, computed is {found}"));
     }
@@ -131,11 +133,40 @@ pub(crate) fn check<'a>(model: &'a pb::ModelProto, contract: &Contract) -> Resul
     Ok(names.values)
 }
 
+/// Bounds what is in memory at once: a value lives from its node to the last that reads it.
+fn live(graph: &pb::GraphProto, values: &Values<'_>) -> Result<(), ProfileError> {
+    let mut last = HashMap::new();
+    for (at, node) in graph.node.iter().enumerate() {
+        last.extend(node.input.iter().map(|name| (name.as_str(), at)));
+    }
+    let size = |name: &str| {
+        values.get(name).filter(|value| value.constant.is_none() && !value.derived).map_or(0, Value::len)
+    };
+    let mut held: usize = graph.input.iter().map(|input| size(&input.name)).sum();
+    for (at, node) in graph.node.iter().enumerate() {
+        held = node.output.iter().fold(held, |held, name| held.saturating_add(size(name)));
+        if held > MAX_LIVE {
+            return Err(ProfileError {
+                at: format!("node {at} `{}` ({})", node.name, node.op_type),
+                problem: format!("{held} numbers in memory at once, supported are {MAX_LIVE}"),
+            });
+        }
+        let mut done: Vec<&str> = node.input.iter().map(String::as_str).collect();
+        done.extend(node.output.iter().map(String::as_str).filter(|name| !last.contains_key(name)));
+        done.sort_unstable();
+        done.dedup();
+        let over = |name: &&str| last.get(*name).is_none_or(|&last| last == at);
+        held = done.into_iter().filter(over).fold(held, |held, name| held.saturating_sub(size(name)));
+    }
+    Ok(())
+}
+
 /// Every value by name, each defined once and before its use: the graph has no cycle.
 #[derive(Default)]
 struct Names<'a> {
     values: Values<'a>,
     weights: usize,
+    derived: usize,
     computed: usize,
 }
 
@@ -149,6 +180,11 @@ impl<'a> Names<'a> {
             self.weights = self.weights.saturating_add(value.len());
             if self.weights > MAX_WEIGHTS {
                 return fail(format!("more than {MAX_WEIGHTS} weights"));
+            }
+        } else if value.derived {
+            self.derived = self.derived.saturating_add(value.len());
+            if self.derived > MAX_DERIVED {
+                return fail(format!("more than {MAX_DERIVED} numbers that follow from constants"));
             }
         } else {
             self.computed = self.computed.saturating_add(value.len());

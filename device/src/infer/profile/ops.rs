@@ -9,7 +9,7 @@ use super::tensor::{self, Dtype, Value, elements};
 /// Most multiplications of one node: about a second on a fast core.
 const MAX_WORK: usize = 1 << 36;
 /// Most elements a convolution unfolds its input to.
-const MAX_UNFOLDED: usize = 1 << 27;
+const MAX_UNFOLDED: usize = 1 << 25;
 
 type Shape = Vec<usize>;
 type Checked<T> = Result<T, String>;
@@ -40,7 +40,7 @@ const POOL: &[(&str, AttributeType)] = &[
 const OPS: &[Op] = &[
     Op { name: "Conv", inputs: 2..=3, attributes: WINDOW, rule: conv },
     Op { name: "QLinearConv", inputs: 8..=9, attributes: WINDOW, rule: qlinear_conv },
-    Op { name: "QuantizeLinear", inputs: 3..=3, attributes: &[("axis", INT)], rule: quantize },
+    Op { name: "QuantizeLinear", inputs: 2..=3, attributes: &[("axis", INT)], rule: quantize },
     Op { name: "DequantizeLinear", inputs: 2..=3, attributes: &[("axis", INT)], rule: dequantize },
     Op { name: "MatMulInteger", inputs: 2..=4, attributes: &[], rule: matmul_integer },
     Op { name: "MatMul", inputs: 2..=2, attributes: &[], rule: matmul_f32 },
@@ -120,9 +120,12 @@ pub(super) fn check<'a>(node: &'a NodeProto, values: &HashMap<&'a str, Value<'a>
             name => Some(values.get(name).ok_or_else(|| format!("input `{name}` is not defined before it"))?),
         });
     }
+    // Quantizers keep weights in 8 bits and dequantize them in the graph.
+    let fixed = op.name == "DequantizeLinear" && inputs[0].is_some_and(|value| value.fixed);
+    let derived = inputs.iter().flatten().all(|value| value.derived);
     let (dtype, shape) = (op.rule)(&Node { inputs, attributes })?;
     elements(&shape)?;
-    Ok(Value::computed(dtype, shape))
+    Ok(Value { fixed, derived, ..Value::computed(dtype, shape) })
 }
 
 /// An attribute of that type and nothing else inside.
@@ -276,7 +279,7 @@ fn convolve(node: &Node<'_, '_>, x: usize, w: usize, b: usize, bias: Dtype) -> C
     let [out, per_group, kh, kw] = weights.shape[..] else {
         return Err(format!("weights are {:?}, not [out, in / group, height, width]", weights.shape));
     };
-    if weights.constant.is_none() {
+    if !weights.fixed {
         return Err("its weights are not constant".to_string());
     }
     let group = usize::try_from(node.int("group", 1)).unwrap_or(0);
@@ -293,7 +296,7 @@ fn convolve(node: &Node<'_, '_>, x: usize, w: usize, b: usize, bias: Dtype) -> C
     }
     if b < node.inputs.len() {
         let value = node.typed(b, bias)?;
-        if value.shape != [out] || value.constant.is_none() {
+        if value.shape != [out] || !value.fixed {
             return Err(format!("bias is {:?}, not constant [{out}]", value.shape));
         }
     }
@@ -337,9 +340,12 @@ fn byte(value: &Value<'_>) -> Checked<Dtype> {
 
 fn quantize(node: &Node<'_, '_>) -> Checked<(Dtype, Shape)> {
     let value = node.typed(0, Dtype::F32)?;
-    let to = byte(node.input(2)?)?;
     node.scale(1, 1)?;
-    node.zero_point(2, to, 1)?;
+    // without a zero point it is 0, and the format unsigned
+    let to = if node.inputs.len() > 2 { byte(node.input(2)?)? } else { Dtype::U8 };
+    if node.inputs.len() > 2 {
+        node.zero_point(2, to, 1)?;
+    }
     Ok((to, value.shape.clone()))
 }
 

@@ -56,11 +56,15 @@ pub(crate) struct Value<'a> {
     pub shape: Vec<usize>,
     /// The tensor, for initializers and Constant nodes.
     pub constant: Option<&'a TensorProto>,
+    /// Known before the network runs: a constant, or a constant dequantized.
+    pub fixed: bool,
+    /// Follows from constants alone.
+    pub derived: bool,
 }
 
 impl Value<'_> {
     pub fn computed(dtype: Dtype, shape: Vec<usize>) -> Self {
-        Self { dtype, shape, constant: None }
+        Self { dtype, shape, constant: None, fixed: false, derived: false }
     }
 
     /// Number of elements; bounded because every shape was checked by [`elements`].
@@ -144,7 +148,7 @@ pub(super) fn constant(tensor: &TensorProto) -> Result<Value<'_>, String> {
     if typed != expected {
         return Err(format!("its data does not fill shape {shape:?}"));
     }
-    let value = Value { dtype, shape, constant: Some(tensor) };
+    let value = Value { dtype, shape, constant: Some(tensor), fixed: true, derived: true };
     if dtype == Dtype::F32 && value.floats().is_some_and(|floats| floats.iter().any(|v| !v.is_finite())) {
         return Err("it holds NaN or infinity".to_string());
     }

@@ -211,3 +211,58 @@ fn no_node_grows_without_bound() {
         node(model, "residual").input = vec!["tall".into(), "wide".into()];
     });
 }
+
+#[test]
+fn a_small_file_cannot_fill_the_memory() {
+    // 512 numbers, four times sixteen of them side by side: 128 MiB of f32 from a hundred bytes
+    let grow = |model: &mut ModelProto, from: &str| {
+        let axis = AttributeProto {
+            name: "axis".into(),
+            r#type: AttributeType::Int as i32,
+            i: 1,
+            ..Default::default()
+        };
+        let nodes = &mut model.graph.as_mut().unwrap().node;
+        for step in 0..4 {
+            let input = if step == 0 { from.to_string() } else { format!("grow{}", step - 1) };
+            let grown = NodeProto {
+                name: format!("grow{step}"),
+                op_type: "Concat".into(),
+                input: vec![input; 16],
+                output: vec![format!("grow{step}")],
+                attribute: vec![axis.clone()],
+                ..Default::default()
+            };
+            nodes.push(grown);
+        }
+    };
+    refuse("image.f32.onnx", "grow3", "in memory at once", |model| grow(model, "conv1"));
+    // of a constant: what tract would compute when it loads
+    refuse("image.f32.onnx", "grow3", "follow from constants", |model| {
+        let graph = model.graph.as_mut().unwrap();
+        graph.initializer.push(TensorProto {
+            name: "seed".into(),
+            dims: vec![1, 512],
+            data_type: 1,
+            raw_data: vec![0; 2048],
+            ..Default::default()
+        });
+        grow(model, "seed");
+    });
+}
+
+#[test]
+fn weights_may_be_dequantized_constants_and_nothing_else() {
+    let load = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/foreign").join(name);
+        tract_onnx::onnx().proto_model_for_path(path).unwrap()
+    };
+    let mut model = load("qdq-channel-s8.onnx");
+    check(&model, &contract(Dtype::F32)).unwrap();
+    // the weights of a layer from the picture
+    let nodes = &mut model.graph.as_mut().unwrap().node;
+    let conv = nodes.iter_mut().find(|node| node.output[0] == "relu2").unwrap();
+    conv.input[1] = "relu1".into();
+    let error = check(&model, &contract(Dtype::F32)).unwrap_err();
+    assert!(error.problem.contains("not constant"), "{error}");
+}
