@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use csp_models::{bundle::Bundle, manifest::NumberFormat};
+use csp_models::{bundle::Bundle, manifest::NumberFormat, place::LatLon};
 use serde::{Deserialize, Serialize};
 
 use super::{Exit, ignore_closed_pipe, peak_rss_kib};
@@ -31,6 +31,10 @@ pub struct BenchArgs {
     /// What to measure.
     #[arg(long, value_enum, default_value_t = Which::All)]
     pub engine: Which,
+
+    /// Which network of the model.
+    #[arg(long, value_enum, default_value_t = Network::Image)]
+    pub network: Network,
 
     /// Pictures before the measurement.
     #[arg(long, default_value_t = 3, value_name = "N")]
@@ -62,6 +66,24 @@ pub enum Which {
     F32,
 }
 
+/// A network to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Network {
+    /// Picture → logits.
+    Image,
+    /// Place → logits, the position features included.
+    Location,
+}
+
+impl Network {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Location => "location",
+        }
+    }
+}
+
 impl Which {
     fn name(self) -> &'static str {
         match self {
@@ -78,7 +100,10 @@ impl Which {
 pub struct Report {
     /// The manifest's name.
     pub model: String,
-    /// Input height and width, pixels.
+    /// `image` or `location`.
+    #[serde(default)]
+    pub network: String,
+    /// Input height and width of the image network, pixels.
     pub input: [u32; 2],
     /// One for each engine.
     pub engines: Vec<Measured>,
@@ -150,7 +175,8 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<Report> {
         return alone(args);
     }
     let mut report = alone(&BenchArgs { engine: Which::Csp, ..args.clone() })?;
-    let integer = report.engines.iter().any(|engine| engine.format == NumberFormat::Int8);
+    let integer = args.network == Network::Image
+        && report.engines.iter().any(|engine| engine.format == NumberFormat::Int8);
     // Children before this process would hold more than its own peak.
     for which in [Which::Tract, Which::F32].into_iter().filter(|_| integer) {
         match child(args, which) {
@@ -192,24 +218,33 @@ fn alone(args: &BenchArgs) -> anyhow::Result<Report> {
     drop(bundle);
     let input = engine.manifest().input;
     let pixels = noise(input.width as usize * input.height as usize * 3);
+    let site = LatLon::measured(-1.2921, 36.8219)?;
+    let once = || match args.network {
+        Network::Image => engine.classify(&pixels).map(Some),
+        Network::Location => engine.location_logits(site),
+    };
+    if args.network == Network::Location && !engine.has_location() {
+        anyhow::bail!("{}: the model has no location network", args.model.display());
+    }
     for _ in 0..args.warm_up {
-        engine.classify(&pixels)?;
+        once()?;
     }
     let mut times = Vec::with_capacity(args.runs as usize);
     let busy = cpu_time();
     for _ in 0..args.runs {
         let start = Instant::now();
-        engine.classify(&pixels)?;
+        once()?;
         times.push(start.elapsed());
     }
     let spent = cpu_time().zip(busy).map(|(after, before)| millis(after.saturating_sub(before)));
     times.sort_unstable();
     let at = |part: f64| millis(times[((times.len() - 1) as f64 * part).round() as usize]);
+    let image = args.network == Network::Image;
     let measured = Measured {
         engine: if args.engine == Which::All { Which::Csp } else { args.engine }.name().to_string(),
-        format: engine.format(),
-        kernels: engine.kernels().map(str::to_string),
-        threads: engine.threads(),
+        format: if image { engine.format() } else { NumberFormat::F32 },
+        kernels: image.then(|| engine.kernels().map(str::to_string)).flatten(),
+        threads: if image { engine.threads() } else { 1 },
         median_ms: at(0.5),
         p90_ms: at(0.9),
         best_ms: at(0.0),
@@ -219,11 +254,13 @@ fn alone(args: &BenchArgs) -> anyhow::Result<Report> {
         peak_rss_kib: peak_rss_kib(),
     };
     let (nodes, steps) = match args.explain {
+        true if args.network == Network::Location => (engine.explain_location().to_vec(), vec![]),
         true => (engine.explain().to_vec(), step_times(&engine, &pixels, args.runs)),
         false => (vec![], vec![]),
     };
     let model = engine.manifest().name.clone();
-    Ok(Report { model, input: [input.height, input.width], engines: vec![measured], nodes, steps })
+    let network = args.network.name().to_string();
+    Ok(Report { model, network, input: [input.height, input.width], engines: vec![measured], nodes, steps })
 }
 
 /// Median time of each step, slowest first.
@@ -271,7 +308,7 @@ fn millis(time: Duration) -> f64 {
 
 fn table(report: &Report) -> String {
     let [height, width] = report.input;
-    let mut text = format!("model  {}, {height} × {width}\n\n", report.model);
+    let mut text = format!("model  {}, {height} × {width}, {} network\n\n", report.model, report.network);
     text += "engine            median     p90    best     cpu    open    load  peak memory\n";
     for engine in &report.engines {
         let what = match (engine.engine.as_str(), &engine.kernels) {

@@ -61,6 +61,11 @@ pub struct ClassifyArgs {
     #[arg(long)]
     pub prefer_f32: bool,
 
+    /// Threads that share an int8 network, whatever their number with the same answers; 0: one for each
+    /// core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+
     /// One JSON document instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -200,8 +205,9 @@ pub fn run(args: &ClassifyArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
 /// The model cannot be opened or is refused. A picture that fails is an [`Answer`] with its error.
 pub fn classify(args: &ClassifyArgs, place: Option<Place>) -> anyhow::Result<Report> {
     let start = Instant::now();
-    let (digest, engine) =
-        open_model(&args.model, EngineOptions { prefer_f32: args.prefer_f32, ..EngineOptions::default() })?;
+    let options =
+        EngineOptions { prefer_f32: args.prefer_f32, threads: args.threads, ..EngineOptions::default() };
+    let (digest, engine) = open_model(&args.model, options)?;
     let load_ms = start.elapsed().as_secs_f64() * 1000.0;
     // All networks first, all answers after: an answer kept between two runs of the network splits the
     // heap, and glibc then grows it by megabytes a picture (200 pictures at 224 × 224: 555 MiB, now 61).

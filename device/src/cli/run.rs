@@ -81,6 +81,11 @@ pub struct RunArgs {
     #[arg(long)]
     pub prefer_f32: bool,
 
+    /// Threads that share an int8 network, whatever their number with the same answers; 0: one for each
+    /// core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+
     /// Each record as a line of JSON on stdout.
     #[arg(long)]
     pub json: bool,
@@ -101,6 +106,7 @@ impl RunArgs {
             deployment: String::new(),
             once: false,
             prefer_f32: false,
+            threads: 0,
             json: false,
         }
     }
@@ -126,8 +132,9 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
         note!("error: --nmea-rate must be above 0 and --wait-fix 0 or more");
         return Ok((Exit::Usage, Tally::default()));
     }
-    let (digest, engine) =
-        open_model(&args.model, EngineOptions { prefer_f32: args.prefer_f32, ..EngineOptions::default() })?;
+    let options =
+        EngineOptions { prefer_f32: args.prefer_f32, threads: args.threads, ..EngineOptions::default() };
+    let (digest, engine) = open_model(&args.model, options)?;
     let identity = Identity {
         device: args.name.clone(),
         deployment: args.deployment.clone(),

@@ -252,6 +252,11 @@ impl Engine {
         &self.image.lines
     }
 
+    /// What runs each node of the location network; empty without one.
+    pub fn explain_location(&self) -> &[Line] {
+        self.location.as_ref().map_or(&[], |network| &network.lines)
+    }
+
     /// Name of the integer kernels the image network runs on; `None` when tract runs all of it.
     pub fn kernels(&self) -> Option<&'static str> {
         self.image.kernels

@@ -57,19 +57,22 @@ impl Network {
                 profile::check(&model, contract).map_err(|source| InferError::Profile { file, source })?;
             // the last cause: tract's first line only names the step
             let fail = |error: TractError| InferError::Load { file, reason: format!("{error:#}") };
-            let lowered =
-                if options.plain { None } else { lower::lower(&model, &values, target).map_err(fail)? };
-            drop(values);
-            let (model, lines, kernels) = match lowered {
-                Some(Lowered { model, lines }) => (model, lines, Some(target.kernels.name)),
-                None => {
+            let Lowered { model: ours, lines } = match options.plain {
+                true => {
                     let graph = model.graph.as_ref();
-                    let reason = if options.plain { "as asked for" } else { "nothing of it is int8" };
-                    let lines = graph.map_or(vec![], |graph| Line::all_tract(graph, reason));
+                    let lines = graph.map_or(vec![], |graph| Line::all_tract(graph, "as asked for"));
+                    Lowered { model: None, lines }
+                }
+                false => lower::lower(&model, &values, target).map_err(fail)?,
+            };
+            drop(values);
+            let (model, kernels) = match ours {
+                Some(ours) => (ours, Some(target.kernels.name)),
+                None => {
                     let parsed = tract_parser().model_for_proto_model(&model).map_err(fail)?;
                     // One copy of the weights less while the optimiser makes its own.
                     drop(model);
-                    (parsed.into_optimized().map_err(fail)?, lines, None)
+                    (parsed.into_optimized().map_err(fail)?, None)
                 }
             };
             let plan = model.into_runnable().map_err(fail)?;

@@ -28,32 +28,34 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Packs `weight(column, tap, depth)` for `kernels`.
+    /// Packs `weights`, `[column][tap][depth]`, for `kernels`. Whole groups are copied at once: a board
+    /// waits for this each time it starts.
+    ///
+    /// # Panics
+    /// When the weights are not so many.
     pub fn pack(
         kernels: &Kernels,
         [columns, taps, depth]: [usize; 3],
-        weight: impl Fn(usize, usize, usize) -> i8,
+        weights: &[i8],
         mut requant: Requant,
     ) -> Self {
+        assert_eq!(weights.len(), columns * taps * depth);
         let groups = depth.div_ceil(kernels.depth);
         let group = kernels.columns * kernels.depth;
         let block = taps * groups * group;
         let mut data = Buffer::new(columns.div_ceil(kernels.columns) * block);
-        for column in 0..columns {
-            let mut total = 0i32;
+        for (column, weights) in weights.chunks_exact((taps * depth).max(1)).enumerate() {
             let start = column / kernels.columns * block + column % kernels.columns * kernels.depth;
-            for tap in 0..taps {
-                for first in (0..depth).step_by(kernels.depth) {
-                    let at = start + tap * groups * group + first / kernels.depth * group;
-                    let count = kernels.depth.min(depth - first);
-                    for (d, packed) in data[at..at + count].iter_mut().enumerate() {
-                        let weight = weight(column, tap, first + d);
-                        *packed = weight;
-                        total = total.wrapping_add(weight.into());
-                    }
+            for (tap, weights) in weights.chunks_exact(depth.max(1)).enumerate() {
+                for (at, weights) in weights.chunks(kernels.depth).enumerate() {
+                    let at = start + (tap * groups + at) * group;
+                    data[at..at + weights.len()].copy_from_slice(weights);
                 }
             }
-            requant.bias[column] = requant.bias[column].wrapping_sub(kernels.shift.wrapping_mul(total));
+            if kernels.shift != 0 {
+                let total: i32 = weights.iter().map(|&weight| i32::from(weight)).sum();
+                requant.bias[column] = requant.bias[column].wrapping_sub(kernels.shift.wrapping_mul(total));
+            }
         }
         Self { data, columns, taps, depth, block, requant }
     }

@@ -119,6 +119,9 @@ impl Kernels {
         }
         #[cfg(target_arch = "aarch64")]
         {
+            if std::arch::is_aarch64_feature_detected!("i8mm") {
+                found.push(&neon::I8MM);
+            }
             if std::arch::is_aarch64_feature_detected!("dotprod") {
                 found.push(&neon::DOTPROD);
             }

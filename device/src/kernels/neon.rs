@@ -33,6 +33,17 @@ pub(super) static DOTPROD: Kernels = Kernels {
     dense,
 };
 
+pub(super) static I8MM: Kernels = Kernels {
+    name: "neon-i8mm",
+    columns: 8,
+    depth: 8,
+    shift: 0,
+    shapes: &[Shape { rows: 8, blocks: 1, tiles: &[tile_i8mm] }],
+    depthwise: row,
+    sum,
+    dense,
+};
+
 /// 4 × 4 sums a block, 16 of depth a step: the products of two inputs with weights of −127 to 127 fit 16
 /// bits, so a step is one multiply, one multiply-accumulate and one pairwise accumulate for 16 products.
 ///
@@ -115,6 +126,59 @@ fn dot(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     // SAFETY: arithmetic on registers alone; the processor has `dotprod`, as this function's callers do.
     unsafe {
         asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sum, in(vreg) a, in(vreg) b,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// 8 × 8 sums, 8 of depth a step: an instruction multiplies two rows of 8 by two columns of 8.
+///
+/// # Safety
+/// See [`super::gemm::Tile`]; 8 × 8 weights a group, one block; the processor has `i8mm`.
+#[target_feature(enable = "neon,i8mm")]
+unsafe fn tile_i8mm(args: &TileArgs) {
+    // `sums[i][j]`: rows 2 i and 2 i + 1 of columns 2 j and 2 j + 1
+    let mut sums = [[vdupq_n_s32(0); 4]; 4];
+    // SAFETY: the contract gives 8 offsets a tap, each with groups × 8 readable bytes, one block of
+    // weights, parameters for it and room for `rows` × `columns` outputs.
+    unsafe {
+        for tap in 0..args.taps {
+            let mut x = [args.x; 8];
+            for (r, x) in x.iter_mut().enumerate() {
+                *x = args.x.add(*args.offsets.add(tap * 8 + r));
+            }
+            let mut weights = args.weights.add(tap * args.groups * 64);
+            for group in 0..args.groups {
+                let w = vld1q_s8_x4(weights);
+                let w = [w.0, w.1, w.2, w.3];
+                for (sums, x) in sums.iter_mut().zip(x.as_chunks::<2>().0) {
+                    let [a, b] = x.map(|x| vld1_s8(x.add(group * 8)));
+                    let input = vcombine_s8(a, b);
+                    for (sum, &w) in sums.iter_mut().zip(&w) {
+                        *sum = multiply_matrices(*sum, input, w);
+                    }
+                }
+                weights = weights.add(64);
+            }
+        }
+        for column in [0, 4] {
+            let row = |r: usize| {
+                let [a, b] = [0, 1].map(|j| vreinterpretq_s64_s32(sums[r / 2][column / 2 + j]));
+                vreinterpretq_s32_s64(if r % 2 == 0 { vzip1q_s64(a, b) } else { vzip2q_s64(a, b) })
+            };
+            store(args, column, 0, [row(0), row(1), row(2), row(3)]);
+            store(args, column, 4, [row(4), row(5), row(6), row(7)]);
+        }
+    }
+}
+
+/// `smmla`: 2 × 8 by 8 × 2. Rust's intrinsic for it is not stable.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+fn multiply_matrices(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: arithmetic on registers alone; the processor has `i8mm`, as this function's callers do.
+    unsafe {
+        asm!("smmla {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sum, in(vreg) a, in(vreg) b,
              options(pure, nomem, nostack, preserves_flags));
     }
     sum

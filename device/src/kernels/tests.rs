@@ -149,7 +149,7 @@ proptest! {
         let expected = case.expected(columns, |column, tap, d| Some(weight(column, tap, d)), &requant);
         let (_, input) = case.input();
         for kernels in Kernels::available() {
-            let packed = Weights::pack(kernels, [columns, taps, depth], weight, requant.clone());
+            let packed = Weights::pack(kernels, [columns, taps, depth], &weights, requant.clone());
             for pool in pools() {
                 let mut out = vec![55; expected.len() + 9];
                 convolve(kernels, pool, &case.window, &packed, &input, &mut out);
@@ -250,7 +250,7 @@ fn sums_beyond_the_output_saturate_and_ties_go_to_even() {
         let requant = Requant::new(vec![sum; 16], vec![scale; 16], zero);
         let filters = Filters::pack([16, 1], |_, _| 0, requant.clone());
         for kernels in Kernels::available() {
-            let packed = Weights::pack(kernels, [16, 1, 16], |_, _, _| 0, requant.clone());
+            let packed = Weights::pack(kernels, [16, 1, 16], &[0; 256], requant.clone());
             let (input, mut out) = (Buffer::new(window.reach()), [0; 16]);
             convolve(kernels, &pools()[0], &window, &packed, &input, &mut out);
             assert_eq!(out, [expected; 16], "{}", kernels.name);

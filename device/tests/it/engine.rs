@@ -57,6 +57,15 @@ fn every_kernel_answers_the_same() {
             assert_eq!(engine.classify(&pixels).unwrap(), best.classify(&pixels).unwrap(), "{name}");
         }
     }
+    // and with more threads than some layers have work for
+    for threads in [0, 2, 7] {
+        let options = EngineOptions { threads, ..EngineOptions::default() };
+        let engine = Engine::load_with(&bundle, options).unwrap();
+        for index in 0..3 {
+            let pixels = fixture::pixels(index);
+            assert_eq!(engine.classify(&pixels).unwrap(), best.classify(&pixels).unwrap(), "{threads}");
+        }
+    }
     // forced to what this processor cannot run
     let error = load(Some("6502")).unwrap_err().to_string();
     assert!(error.contains("6502") && error.contains("scalar"), "{error}");

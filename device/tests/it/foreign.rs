@@ -44,6 +44,8 @@ fn qdq_networks_of_onnxruntime_run() {
         "qdq-no-zero-points",
     ] {
         let engine = load(name, NumberFormat::F32).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let conv = engine.explain().iter().find(|line| line.op == "Conv").unwrap();
+        assert!(conv.engine == "tract" && conv.reason.is_some(), "{conv:?}");
         let off = off(name, &engine);
         println!("{name}: {off}");
         // One step of an activation, where tract multiplies by the reciprocal of a scale and

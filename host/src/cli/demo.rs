@@ -109,6 +109,7 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
             date: None,
             top: 3,
             prefer_f32: false,
+            threads: 0,
             json: false,
         };
         csp_device::cli::classify::run(&classify, &mut std::io::stdout().lock())?;

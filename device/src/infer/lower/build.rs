@@ -279,7 +279,7 @@ impl<'a> Builder<'a> {
             span: channels,
             origin: 0,
         };
-        let dense = int(node, "group", 1) == 1;
+        let (dense, taps) = (int(node, "group", 1) == 1, height * width);
         // The picture that comes in, read once: framed, so that the taps of a row lie in one piece.
         let readers = source.readers.get(input).map_or(0, Vec::len);
         let outside = !self.pictures.contains_key(input);
@@ -298,22 +298,33 @@ impl<'a> Builder<'a> {
                 origin: x.origin(),
                 ..window
             };
-            let weight = |column: usize, tap: usize, d: usize| match d % 4 < channels {
-                true => w[((column * channels + d % 4) * height + tap) * width + d / 4],
-                false => 0,
-            };
-            let weights = Weights::pack(self.kernels, [columns, height, 4 * width], weight, requant);
+            let mut framed = vec![0; columns * height * width * 4];
+            for (i, &w) in w.iter().enumerate() {
+                let (column, channel) = (i / (channels * taps), i / taps % channels);
+                let (tap, side) = (i % taps / width, i % width);
+                framed[((column * height + tap) * width + side) * 4 + channel] = w;
+            }
+            let weights = Weights::pack(self.kernels, [columns, height, 4 * width], &framed, requant);
             let out = self.made(&node.output[0])?;
             self.push(node, Action::Convolve { x, out, zero, window, weights });
             return Ok(());
         }
         let x = self.picture(input)?;
         window.origin = x.origin();
-        let taps = height * width;
         let out = self.made(&node.output[0])?;
         let action = if dense {
-            let weight = |column: usize, tap: usize, d: usize| w[(column * depth + d) * taps + tap];
-            let weights = Weights::pack(self.kernels, [columns, taps, depth], weight, requant);
+            let mut turned = w;
+            if taps > 1 {
+                // a column's [depth][tap] as [tap][depth]
+                let mut of_column = vec![0; filter];
+                for w in turned.chunks_exact_mut(filter) {
+                    for (i, turned) in of_column.iter_mut().enumerate() {
+                        *turned = w[i % depth * taps + i / depth];
+                    }
+                    w.copy_from_slice(&of_column);
+                }
+            }
+            let weights = Weights::pack(self.kernels, [columns, taps, depth], &turned, requant);
             Action::Convolve { x, out, zero, window, weights }
         } else {
             let filters = Filters::pack([channels, taps], |channel, tap| w[channel * taps + tap], requant);

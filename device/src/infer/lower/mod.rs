@@ -43,8 +43,8 @@ use plan::Given;
 /// A model in which covered nodes are replaced.
 #[derive(Debug)]
 pub(super) struct Lowered {
-    /// Ready to be planned.
-    pub model: TypedModel,
+    /// Ready to be planned; `None` when nothing of it is ours.
+    pub model: Option<TypedModel>,
     /// What became of each node.
     pub lines: Vec<Line>,
 }
@@ -69,16 +69,12 @@ struct Stage {
     nodes: Vec<usize>,
 }
 
-/// Lowers a checked graph; `None` when nothing of it is ours.
+/// Lowers a checked graph.
 ///
 /// # Errors
 /// tract refuses what is left to it.
-pub(super) fn lower(
-    proto: &ModelProto,
-    values: &Values<'_>,
-    target: &Target,
-) -> TractResult<Option<Lowered>> {
-    let Some(graph) = &proto.graph else { return Ok(None) };
+pub(super) fn lower(proto: &ModelProto, values: &Values<'_>, target: &Target) -> TractResult<Lowered> {
+    let Some(graph) = &proto.graph else { return Ok(Lowered { model: None, lines: vec![] }) };
     let (mut makers, mut readers) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
     for (at, node) in graph.node.iter().enumerate() {
         makers.insert(node.output[0].as_str(), at);
@@ -88,8 +84,9 @@ pub(super) fn lower(
     }
     let source = Source { graph, values, makers: &makers, readers: &readers };
     let covers = cover(source);
+    let lines = graph.node.iter().zip(&covers).filter_map(|(node, cover)| Line::of(node, cover)).collect();
     if !covers.contains(&Cover::Ours) {
-        return Ok(None);
+        return Ok(Lowered { model: None, lines });
     }
     let stages = stages(&covers);
     let mut owner = HashMap::new();
@@ -147,17 +144,16 @@ pub(super) fn lower(
     model.select_output_outlets(&ends)?;
     // Nothing for the optimiser to do on a model of ours alone.
     let model = if stages.iter().all(|stage| stage.ours) { model } else { model.into_optimized()? };
-    let lines = graph.node.iter().zip(covers).filter_map(|(node, cover)| Line::of(node, cover)).collect();
-    Ok(Some(Lowered { model, lines }))
+    Ok(Lowered { model: Some(model), lines })
 }
 
 impl Line {
-    fn of(node: &NodeProto, cover: Cover) -> Option<Self> {
+    fn of(node: &NodeProto, cover: &Cover) -> Option<Self> {
         let (engine, reason) = match cover {
             Cover::Constant => return None,
             Cover::Ours => ("csp", None),
             Cover::Through => ("fused", None),
-            Cover::Theirs(reason) => ("tract", Some(reason)),
+            Cover::Theirs(reason) => ("tract", Some(reason.clone())),
         };
         let node_name = if node.name.is_empty() { &node.output[0] } else { &node.name };
         Some(Self { node: node_name.clone(), op: node.op_type.clone(), engine: engine.into(), reason })
@@ -165,7 +161,7 @@ impl Line {
 
     /// A graph that tract runs as a whole.
     pub(super) fn all_tract(graph: &GraphProto, reason: &str) -> Vec<Self> {
-        graph.node.iter().filter_map(|node| Self::of(node, Cover::Theirs(reason.into()))).collect()
+        graph.node.iter().filter_map(|node| Self::of(node, &Cover::Theirs(reason.into()))).collect()
     }
 }
 
