@@ -9,6 +9,7 @@ mod dump_logits;
 mod fuzz_nmea;
 mod gps_check;
 mod mcu;
+mod power_cut;
 mod random_bundle;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,7 @@ enum Verb {
     FuzzNmea(fuzz_nmea::FuzzNmeaArgs),
     GpsCheck(gps_check::GpsCheckArgs),
     Mcu(mcu::McuArgs),
+    PowerCut(power_cut::PowerCutArgs),
     RandomBundle(random_bundle::RandomArgs),
 }
 
@@ -41,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Verb::FuzzNmea(args) => fuzz_nmea::run(&args),
         Verb::GpsCheck(args) => gps_check::run(&args),
         Verb::Mcu(args) => mcu::run(&args),
+        Verb::PowerCut(args) => power_cut::run(&args),
         Verb::RandomBundle(args) => random_bundle::run(&args),
     }
 }

@@ -54,7 +54,8 @@ impl From<Entry> for super::Entry {
                 year_mean: false,
                 crop: None,
                 set_aside: None,
-                picture: super::Picture::Kept,
+                // Schema 1 was the desk's: the files were somebody else's.
+                picture: super::Picture::Elsewhere,
                 sealed: None,
             }),
             Entry::Failure(old) => Self::Failure(FailureRecord {
