@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     labels::{ClassId, Labels},
-    place::Place,
+    place::{Place, PlaceSource},
     situation::Situation,
     time::YearFraction,
 };
@@ -80,7 +80,16 @@ impl Fusion {
     /// `P(y|I,x)` from image logits `[classes]` and presence scores `[classes]` in [0, 1] at a
     /// place known to `uncertainty_m` metres.
     pub fn fuse(&self, logits: &[f32], presence: &[f64], uncertainty_m: f64) -> Vec<f64> {
-        let weight = self.prior_weight * self.fade(uncertainty_m);
+        self.joint(logits, presence, self.prior_weight * self.fade(uncertainty_m))
+    }
+
+    /// As [`Fusion::fuse`], the prior fading with the age of a last fix too: see [`age_fade`].
+    pub fn fuse_at(&self, logits: &[f32], presence: &[f64], place: &Place) -> Vec<f64> {
+        let fade = self.fade(place.uncertainty_m) * age_fade(place.source);
+        self.joint(logits, presence, self.prior_weight * fade)
+    }
+
+    fn joint(&self, logits: &[f32], presence: &[f64], weight: f64) -> Vec<f64> {
         let joint: Vec<f64> = logits
             .iter()
             .zip(presence)
@@ -93,6 +102,24 @@ impl Fusion {
     pub fn fade(&self, uncertainty_m: f64) -> f64 {
         let ratio = uncertainty_m.max(0.0) / self.fade_m;
         1.0 / (1.0 + ratio * ratio)
+    }
+}
+
+/// Age up to which a last fix counts as this deployment's, seconds: 30 days.
+pub const LAST_FIX_SURE_S: u64 = 30 * 86_400;
+/// Time in which an older fix's prior loses half its weight, seconds: 30 days.
+pub const LAST_FIX_HALF_S: u64 = 30 * 86_400;
+
+/// How much of the prior's weight a place keeps by its age, 0 to 1. A trap stands still, so a last fix
+/// keeps all of it for [`LAST_FIX_SURE_S`]; older, it may be of another deployment, and the weight
+/// halves every [`LAST_FIX_HALF_S`]. Drift within a deployment is the disc's business, which widens.
+pub fn age_fade(source: PlaceSource) -> f64 {
+    match source {
+        PlaceSource::LiveFix | PlaceSource::ConfiguredSite => 1.0,
+        PlaceSource::LastFix { age_s } => {
+            let over = age_s.saturating_sub(LAST_FIX_SURE_S) as f64;
+            libm::exp2(-over / LAST_FIX_HALF_S as f64)
+        }
     }
 }
 
@@ -231,6 +258,22 @@ mod tests {
             assert!((got - want).abs() < 1e-6);
         }
         assert!((fusion.fade(fusion.fade_m) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_old_fix_says_less_and_less() {
+        let fusion = Fusion::default();
+        let at = |source| Place { source, ..Place::configured(LatLon::new(1.0, 2.0).unwrap()) };
+        let days = |days: u64| at(PlaceSource::LastFix { age_s: days * 86_400 });
+        let (logits, presence) = ([1.0f32, 2.0], [0.9, 0.01]);
+        let fused = |place: &Place| fusion.fuse_at(&logits, &presence, place)[0];
+        let (fresh, alone) = (fusion.fuse(&logits, &presence, 0.0)[0], fusion.image_only(&logits)[0]);
+        assert_eq!(fused(&at(PlaceSource::LiveFix)), fresh);
+        assert_eq!(fused(&at(PlaceSource::ConfiguredSite)), fresh);
+        assert_eq!(fused(&days(30)), fresh);
+        assert_eq!(age_fade(days(60).source), 0.5);
+        assert!(fused(&days(60)) < fresh && fused(&days(60)) > fused(&days(90)));
+        assert!((fused(&at(PlaceSource::LastFix { age_s: u64::MAX })) - alone).abs() < 1e-12);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! | [`time`] | timestamps that say which clock they are from | core |
 //! | [`situation`] | a place at a time of the year | alloc |
 //! | [`labels`] | classes and their taxonomy | alloc |
+//! | [`groups`] | which classes are people, vehicles, empty frames | alloc |
+//! | [`allowed`] | the species that can occur at a site | alloc |
 //! | [`fusion`] | `P(y|image) · P(y|place)` and the decision made on it | alloc |
 //! | [`record`] | what a trap writes down, and its framing on disk | alloc |
 //! | [`manifest`] | what a model bundle says about itself | alloc |
@@ -21,8 +23,10 @@
 
 extern crate alloc;
 
+pub mod allowed;
 pub mod encoder;
 pub mod fusion;
+pub mod groups;
 pub mod labels;
 pub mod manifest;
 pub mod place;

@@ -106,6 +106,20 @@ impl LatLon {
         2.0 * EARTH_RADIUS_M * libm::asin(libm::sqrt(h.clamp(0.0, 1.0)))
     }
 
+    /// The middle of its cell of a grid of about `cell_m` × `cell_m` metres.
+    fn middle_of_cell(self, cell_m: f64) -> Self {
+        // bands of latitude, each cut into as many columns as have about that width
+        let middle = |value: f64, from: f64, span: f64, length_m: f64| {
+            let cells = libm::floor(length_m / cell_m).max(1.0);
+            let cell = libm::floor((value - from) / span * cells).min(cells - 1.0);
+            from + (cell + 0.5) / cells * span
+        };
+        let half_turn = core::f64::consts::PI * EARTH_RADIUS_M;
+        let lat = middle(self.lat, -90.0, 180.0, half_turn);
+        let lon = middle(self.lon, -180.0, 360.0, 2.0 * half_turn * libm::cos(lat.to_radians()));
+        Self { lat, lon }
+    }
+
     /// The place reached by going `distance_m` metres along the great circle that starts at
     /// `bearing_rad` radians clockwise from north.
     #[must_use]
@@ -180,6 +194,24 @@ impl Place {
         Self { at, uncertainty_m: 0.0, source: PlaceSource::ConfiguredSite }
     }
 
+    /// The place a prior is asked of: the same for every fix of a trap that stands still, so that the
+    /// location network runs once and not at every centimetre an averaged fix moves.
+    ///
+    /// The coordinate goes to the middle of its cell of a grid, the uncertainty up to the next of
+    /// 2^(k/4) metres. A cell is the power of two below an eighth of the uncertainty, 1 to 64 m: it
+    /// moves the disc by less than a tenth of its radius, and is 1/600 of the finest wavelength of any
+    /// encoder in use (40 km at `r_min` 0.001). A pure function of the place, so that the prior of a
+    /// record can be computed again. A place without uncertainty does not move and stays as it is.
+    #[must_use]
+    pub fn snapped(&self) -> Self {
+        if self.uncertainty_m <= 0.0 {
+            return *self;
+        }
+        let uncertainty_m = libm::exp2(libm::ceil(libm::log2(self.uncertainty_m.max(1.0)) * 4.0) / 4.0);
+        let cell_m = libm::exp2(libm::floor(libm::log2(uncertainty_m / 8.0))).clamp(1.0, 64.0);
+        Self { at: self.at.middle_of_cell(cell_m), uncertainty_m, source: self.source }
+    }
+
     /// Points spread evenly over the uncertainty disc: the centre and two rings, each
     /// standing for an equal area. The centre alone when the place is exact.
     pub fn disc(&self) -> impl Iterator<Item = LatLon> {
@@ -199,6 +231,8 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
 
     #[test]
     fn refuses_what_is_not_a_place() {
@@ -226,6 +260,41 @@ mod tests {
         // across the antimeridian the longitude stays in range
         let east = LatLon::new(0.0, 179.99).unwrap().travel(core::f64::consts::FRAC_PI_2, 10_000.0);
         assert!(east.lon() < -179.0, "{east}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_snapped_place_is_near_and_stays(
+            lat in -90.0f64..=90.0, lon in -180.0f64..=180.0, log_m in -2.0f64..6.0,
+        ) {
+            let uncertainty_m = 10f64.powf(log_m);
+            let place = Place { uncertainty_m, ..Place::configured(LatLon::new(lat, lon).unwrap()) };
+            let snapped = place.snapped();
+            let cell_m = (uncertainty_m / 4.0).clamp(1.0, 64.0);
+            prop_assert!(place.at.distance_m(snapped.at) <= 0.75 * cell_m, "{place:?} {snapped:?}");
+            prop_assert!(snapped.uncertainty_m >= uncertainty_m);
+            prop_assert!(snapped.uncertainty_m <= 1.2 * uncertainty_m.max(1.0));
+            prop_assert!(LatLon::new(snapped.at.lat(), snapped.at.lon()).is_ok());
+            let again = snapped.snapped();
+            prop_assert!(again.at.distance_m(snapped.at) < 1e-3);
+        }
+    }
+
+    #[test]
+    fn a_fix_that_wanders_by_centimetres_snaps_to_few_places() {
+        let start = LatLon::new(46.5, 8.0).unwrap();
+        let mut places: Vec<LatLon> = Vec::new();
+        for step in 0..1000 {
+            let at = start.travel(f64::from(step), 0.03);
+            let snapped =
+                Place { uncertainty_m: 9.0 + f64::from(step) * 1e-5, ..Place::configured(at) }.snapped();
+            if !places.contains(&snapped.at) {
+                places.push(snapped.at);
+            }
+        }
+        assert!(places.len() <= 4, "{places:?}");
+        let exact = Place::configured(start);
+        assert_eq!(exact.snapped(), exact);
     }
 
     #[test]

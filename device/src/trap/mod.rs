@@ -276,7 +276,7 @@ where
             burst: Vec::new(),
             year_mean: prediction.year_mean,
             crop: None,
-            set_aside: None,
+            set_aside: prediction.set_aside,
             picture: Picture::Elsewhere,
             sealed: None,
         })

@@ -4,6 +4,7 @@ use alloc::{string::String, vec::Vec};
 use core::fmt;
 
 use csp_models::{
+    allowed::Allowed,
     fusion::{self, Decision, Fusion, Thresholds},
     labels::{ClassId, Labels},
     place::{LatLon, Place},
@@ -65,24 +66,33 @@ pub struct Prediction {
     pub year_mean: bool,
     /// False when the prior of that place was at hand from before.
     pub prior_computed: bool,
+    /// The class that would have won, had the list of allowed species not ruled it out; its `fused` is
+    /// the probability before the list.
+    pub set_aside: Option<Candidate>,
 }
 
-/// A classifier and the prior of the place it was last asked about: a trap stands still, so the
+/// A classifier and the priors of the places it was last asked about: a trap stands still, so the
 /// location network runs once a place (with seasons: once a day), not once a picture.
 #[derive(Debug)]
 pub struct Predictor<C> {
     /// The model.
     pub classifier: C,
-    prior: Option<(Key, Vec<f64>)>,
+    /// The species of the site; `None` allows every class.
+    pub allowed: Option<Allowed>,
+    /// The latest first.
+    priors: Vec<(Key, Vec<f64>)>,
 }
 
-/// What a prior is of: place, uncertainty in metres, and the day where the model asks for it.
+/// Priors kept: a fix on the corner of four cells of [`Place::snapped`] wanders between them.
+const PRIORS: usize = 4;
+
+/// What a prior is of: snapped place, uncertainty in metres, and the day where the model asks for it.
 type Key = (LatLon, f64, Option<YearFraction>);
 
 impl<C: Classifier> Predictor<C> {
     /// A predictor that has seen no place yet.
     pub fn new(classifier: C) -> Self {
-        Self { classifier, prior: None }
+        Self { classifier, allowed: None, priors: Vec::new() }
     }
 
     /// Fuses image logits `[classes]` with the prior of a place on a day, and decides. Only a model
@@ -104,14 +114,28 @@ impl<C: Classifier> Predictor<C> {
         let year_mean = prior.is_some() && day.is_none() && self.classifier.is_seasonal();
         let fusion = self.classifier.fusion();
         let image = fusion.image_only(logits);
-        let (fused, provenance) = match (&prior, place) {
+        let (fuse, provenance): (&dyn Fn(&[f32]) -> Vec<f64>, _) = match (&prior, place) {
             (Some(prior), Some(place)) => {
-                (fusion.fuse(logits, prior, place.uncertainty_m), Provenance::of(Some(place)))
+                (&|logits| fusion.fuse_at(logits, prior, place), Provenance::of(Some(place)))
             }
-            _ => (image.clone(), Provenance::Image),
+            _ => (&|logits| fusion.image_only(logits), Provenance::Image),
+        };
+        let unmasked = fuse(logits);
+        let (fused, set_aside) = match &self.allowed {
+            None => (unmasked, None),
+            Some(allowed) => {
+                let set_aside = allowed.set_aside(&unmasked).map(|class| Candidate {
+                    class,
+                    name: String::from(self.classifier.labels().name(class)),
+                    image: score(&image, class),
+                    prior: prior.as_ref().map(|prior| score(prior, class)),
+                    fused: score(&unmasked, class),
+                });
+                (fuse(&allowed.mask(logits)), set_aside)
+            }
         };
         let decision = fusion::decide(&fused, self.classifier.labels(), self.classifier.thresholds());
-        Ok(Prediction { image, prior, fused, decision, provenance, year_mean, prior_computed })
+        Ok(Prediction { image, prior, fused, decision, provenance, year_mean, prior_computed, set_aside })
     }
 
     fn prior(
@@ -119,15 +143,17 @@ impl<C: Classifier> Predictor<C> {
         place: &Place,
         day: Option<YearFraction>,
     ) -> Result<(Option<Vec<f64>>, bool), C::Error> {
+        let place = place.snapped();
         let key = (place.at, place.uncertainty_m, day);
-        if let Some((known, prior)) = &self.prior
-            && *known == key
-        {
-            return Ok((Some(prior.clone()), false));
+        if let Some(at) = self.priors.iter().position(|(known, _)| *known == key) {
+            if let Some(front) = self.priors.get_mut(..=at) {
+                front.rotate_right(1);
+            }
+            return Ok((self.priors.first().map(|(_, prior)| prior.clone()), false));
         }
         let mut missing = false;
         let seasonal = self.classifier.is_seasonal();
-        let prior = fusion::presence(place, day, seasonal, |point| {
+        let prior = fusion::presence(&place, day, seasonal, |point| {
             let logits = self.classifier.location_logits(point)?;
             missing |= logits.is_none();
             Ok(logits.unwrap_or_default())
@@ -135,7 +161,8 @@ impl<C: Classifier> Predictor<C> {
         if missing {
             return Ok((None, false));
         }
-        self.prior = Some((key, prior.clone()));
+        self.priors.truncate(PRIORS - 1);
+        self.priors.insert(0, (key, prior.clone()));
         Ok((Some(prior), true))
     }
 }
@@ -165,4 +192,95 @@ impl Prediction {
 
 fn score(scores: &[f64], class: ClassId) -> f64 {
     scores.get(class.index()).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{boxed::Box, vec};
+
+    use csp_models::{groups::Groups, labels::Label, place::PlaceSource};
+
+    use super::*;
+
+    /// Three classes with the same prior everywhere; counts how often its location network runs.
+    struct Three {
+        labels: Labels,
+        fusion: Fusion,
+        thresholds: Thresholds,
+        runs: u32,
+    }
+
+    impl Classifier for Three {
+        type Error = &'static str;
+        fn decode(&mut self, _: &str, file: &[u8]) -> Result<Vec<u8>, Self::Error> {
+            Ok(file.to_vec())
+        }
+        fn image_logits(&mut self, _: &[u8]) -> Result<Vec<f32>, Self::Error> {
+            Err("not asked for")
+        }
+        fn location_logits(&mut self, _: Situation) -> Result<Option<Vec<f32>>, Self::Error> {
+            self.runs += 1;
+            Ok(Some(vec![1.0, 0.0, -1.0]))
+        }
+        fn is_seasonal(&self) -> bool {
+            false
+        }
+        fn labels(&self) -> &Labels {
+            &self.labels
+        }
+        fn fusion(&self) -> &Fusion {
+            &self.fusion
+        }
+        fn thresholds(&self) -> &Thresholds {
+            &self.thresholds
+        }
+    }
+
+    fn predictor() -> Box<Predictor<Three>> {
+        Box::new(Predictor::new(Three {
+            labels: Labels(["lynx", "tiger", "hare"].map(Label::new).to_vec()),
+            fusion: Fusion::default(),
+            thresholds: Thresholds::default(),
+            runs: 0,
+        }))
+    }
+
+    #[test]
+    fn a_fix_that_wanders_by_centimetres_costs_one_prior() {
+        let mut predictor = predictor();
+        let start = LatLon::new(46.5, 8.0).unwrap();
+        for second in 0..1000 {
+            let at = start.travel(f64::from(second), 0.03);
+            let place = Place { at, uncertainty_m: 9.0, source: PlaceSource::LiveFix };
+            predictor.predict(&[0.0; 3], Some(&place), None).unwrap();
+        }
+        // a disc is 19 points; the fix may lie on the corner of four cells
+        assert!(predictor.classifier.runs <= 4 * 19, "{} runs", predictor.classifier.runs);
+        let before = predictor.classifier.runs;
+        let moved = Place { at: start.travel(0.0, 500.0), uncertainty_m: 9.0, source: PlaceSource::LiveFix };
+        assert!(predictor.predict(&[0.0; 3], Some(&moved), None).unwrap().prior_computed);
+        assert_eq!(predictor.classifier.runs, before + 19);
+    }
+
+    #[test]
+    fn the_winner_that_cannot_be_here_is_set_aside() {
+        let mut predictor = predictor();
+        let place = Place::configured(LatLon::new(46.5, 8.0).unwrap());
+        let logits = [0.0, 5.0, 0.0];
+        let free = predictor.predict(&logits, Some(&place), None).unwrap();
+        assert!(matches!(free.decision, Decision::Class { class: ClassId(1), .. }));
+        assert_eq!(free.set_aside, None);
+
+        let names = ["lynx".into(), "hare".into()];
+        let allowed = Allowed::new(&names, &predictor.classifier.labels, &Groups::default());
+        predictor.allowed = Some(allowed.unwrap());
+        let held = predictor.predict(&logits, Some(&place), None).unwrap();
+        assert!(matches!(held.decision, Decision::Class { class: ClassId(0), .. }), "{held:?}");
+        assert_eq!((held.fused[1], held.image.clone()), (0.0, free.image.clone()));
+        assert!((held.fused.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        let tiger = held.set_aside.unwrap();
+        assert_eq!((tiger.name.as_str(), tiger.fused), ("tiger", free.fused[1]));
+        let quiet = predictor.predict(&[5.0, 0.0, 0.0], Some(&place), None).unwrap();
+        assert_eq!(quiet.set_aside, None, "it did not beat the decision");
+    }
 }

@@ -12,6 +12,7 @@
 //! self-contained: they name classes, so they can be read years later without the model, and
 //! entries of every schema since the first are read.
 
+mod basis;
 mod event;
 mod frame;
 mod segment;
@@ -310,7 +311,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn prediction(seq: u64, lat: f64, name: &str) -> Entry {
+    pub(crate) fn prediction(seq: u64, lat: f64, name: &str) -> Entry {
         Entry::Prediction(PredictionRecord {
             seq,
             time: Timestamp { millis: -5, source: TimeSource::Rtc },
