@@ -5,17 +5,20 @@
 //! nothing, and a file that is replaced under the same name is a new picture.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet, VecDeque},
+    convert::Infallible,
     ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
+    rc::Rc,
     time::{Duration, Instant, SystemTime},
 };
 
 use csp_models::picture::{self, PictureError};
 use sha2::{Digest, Sha256};
 
-use crate::trap::{Camera, PictureFile, Shot};
+use crate::trap::{Camera, PictureFile, Trigger};
 
 /// Time between two looks at the folder.
 pub const LOOK_EVERY: Duration = Duration::from_millis(150);
@@ -23,9 +26,12 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(150);
 /// Size and time of a file: when they change, its content may have.
 type Signature = (u64, Option<SystemTime>);
 
-/// The folder.
+/// The folder, as trigger and as camera: clones look at the same one.
+#[derive(Clone, Debug)]
+pub struct Desk(Rc<RefCell<Folder>>);
+
 #[derive(Debug)]
-pub struct Desk {
+struct Folder {
     dir: PathBuf,
     done: HashSet<(String, Option<[u8; 32]>)>,
     seen: HashMap<OsString, Seen>,
@@ -33,6 +39,10 @@ pub struct Desk {
     last_look: Option<Instant>,
     looks: u64,
     fault: Option<String>,
+    /// Triggered and not yet asked for.
+    pending: Option<(String, Result<PictureFile, PictureError>)>,
+    /// Name of what was asked for last.
+    name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +59,7 @@ impl Desk {
     /// The folder cannot be listed.
     pub fn open(dir: &Path, done: HashSet<(String, Option<[u8; 32]>)>) -> io::Result<Self> {
         fs::read_dir(dir)?;
-        Ok(Self {
+        Ok(Self(Rc::new(RefCell::new(Folder {
             dir: dir.into(),
             done,
             seen: HashMap::new(),
@@ -57,19 +67,24 @@ impl Desk {
             last_look: None,
             looks: 0,
             fault: None,
-        })
+            pending: None,
+            name: None,
+        }))))
     }
 
     /// True when every picture in the folder was given.
     pub fn is_settled(&self) -> bool {
-        self.looks > 1 && self.ready.is_empty() && self.seen.values().all(|seen| seen.taken)
+        let folder = self.0.borrow();
+        folder.looks > 1 && folder.ready.is_empty() && folder.seen.values().all(|seen| seen.taken)
     }
 
     /// Why the folder could not be listed at the last look, once.
-    pub fn take_fault(&mut self) -> Option<String> {
-        self.fault.take()
+    pub fn take_fault(&self) -> Option<String> {
+        self.0.borrow_mut().fault.take()
     }
+}
 
+impl Folder {
     fn look(&mut self) {
         self.last_look = Some(Instant::now());
         self.looks += 1;
@@ -116,10 +131,9 @@ impl Desk {
     }
 }
 
-impl Camera for Desk {
-    type Error = PictureError;
-
-    fn poll(&mut self) -> Option<Shot<PictureError>> {
+impl Folder {
+    /// The next picture: its name, and its file or why it cannot be read.
+    fn next(&mut self) -> Option<(String, Result<PictureFile, PictureError>)> {
         if self.ready.is_empty() && self.last_look.is_none_or(|last| last.elapsed() >= LOOK_EVERY) {
             self.look();
         }
@@ -137,10 +151,44 @@ impl Camera for Desk {
             }
             let key = (image.clone(), file.as_ref().ok().map(|file| file.sha256));
             if self.done.insert(key) {
-                return Some(Shot { image, file });
+                return Some((image, file));
             }
         }
         None
+    }
+}
+
+impl Trigger for Desk {
+    type Error = Infallible;
+
+    fn poll(&mut self, _: u64) -> Result<bool, Infallible> {
+        let mut folder = self.0.borrow_mut();
+        folder.pending = folder.next();
+        Ok(folder.pending.is_some())
+    }
+
+    fn waits(&self) -> bool {
+        true
+    }
+}
+
+impl Camera for Desk {
+    type Error = PictureError;
+
+    /// The file that triggered, or, for a time-lapse, the next one there is.
+    fn capture(&mut self, _: u8) -> Result<PictureFile, PictureError> {
+        let mut folder = self.0.borrow_mut();
+        let pending = folder.pending.take().or_else(|| folder.next());
+        let (name, file) = pending.unzip();
+        folder.name = name;
+        file.unwrap_or_else(|| {
+            let source = io::Error::new(io::ErrorKind::NotFound, "no new picture in the folder");
+            Err(PictureError::Io { path: folder.dir.clone(), source })
+        })
+    }
+
+    fn name(&self) -> Option<String> {
+        self.0.borrow().name.clone()
     }
 }
 
@@ -161,10 +209,13 @@ mod tests {
     fn drain(desk: &mut Desk) -> Vec<String> {
         let mut names = Vec::new();
         loop {
-            match desk.poll() {
-                Some(shot) => names.push(shot.image),
-                None if desk.is_settled() => return names,
-                None => thread::sleep(Duration::from_millis(10)),
+            match desk.poll(0) {
+                Ok(true) => {
+                    let _ = desk.capture(0);
+                    names.push(desk.name().unwrap());
+                }
+                Ok(false) if desk.is_settled() => return names,
+                Ok(false) => thread::sleep(Duration::from_millis(10)),
             }
         }
     }
@@ -182,7 +233,7 @@ mod tests {
         // replaced, and the same again
         fs::write(dir.path().join("b.jpg"), "other").unwrap();
         thread::sleep(LOOK_EVERY);
-        desk.poll();
+        desk.poll(0).unwrap();
         assert!(!desk.is_settled());
         assert_eq!(drain(&mut desk), ["b.jpg"]);
 
@@ -199,7 +250,7 @@ mod tests {
         let mut desk = Desk::open(dir.path(), HashSet::new()).unwrap();
         for length in 1..6 {
             fs::write(&path, "x".repeat(length)).unwrap();
-            assert!(desk.poll().is_none(), "length {length}");
+            assert!(!desk.poll(0).unwrap(), "length {length}");
             thread::sleep(LOOK_EVERY);
         }
         assert_eq!(drain(&mut desk), ["a.jpg"]);

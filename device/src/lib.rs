@@ -8,8 +8,11 @@
 //! | `infer` | checks a bundle's networks and runs them | `std` |
 //! | `store` | appends records so that they survive a power cut | `std` |
 //! | `receiver` | NMEA from a file, a pipe or a serial port | `std` |
+//! | `config` | `trap.toml`: all that a person tells a trap | `std` |
+//! | `health` | watchdog, starts, last words: what becomes of a trap that fails | `std` |
+//! | `board` | pins, thermometer, battery, camera program, lamp of a Linux board | `std` |
 //! | `desk` | a folder as the camera: every picture that appears is a trigger | `std` |
-//! | `cli` | `csp-device classify` and `csp-device run` | `std` |
+//! | `cli` | `csp-device classify`, `run`, `config`, `selftest`, … | `std` |
 //!
 //! Without the feature `std` the crate is `no_std` (with `alloc`) and builds for a microcontroller.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -21,9 +24,15 @@ pub mod gps;
 pub mod trap;
 
 #[cfg(feature = "std")]
+pub mod board;
+#[cfg(feature = "std")]
 pub mod cli;
 #[cfg(feature = "std")]
+pub mod config;
+#[cfg(feature = "std")]
 pub mod desk;
+#[cfg(feature = "std")]
+pub mod health;
 #[cfg(feature = "std")]
 pub mod infer;
 #[cfg(feature = "std")]

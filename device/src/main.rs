@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use csp_device::cli::{Exit, bench, classify, explain, run};
+use csp_device::cli::{Exit, bench, classify, config, explain, run, selftest};
 
 /// The camera-trap side of CSP: name what is in a picture from the picture and the place.
 #[derive(Parser)]
@@ -21,13 +21,17 @@ struct Cli {
 enum Verb {
     Bench(bench::BenchArgs),
     Classify(classify::ClassifyArgs),
+    Config(config::ConfigArgs),
     Run(run::RunArgs),
+    Selftest(selftest::SelftestArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Bench(args) => bench::run(&args, &mut io::stdout().lock()),
         Verb::Classify(args) => classify::run(&args, &mut io::stdout().lock()),
+        Verb::Config(args) => config::run(&args, &mut io::stdout().lock()),
+        Verb::Selftest(args) => selftest::run(&args, &mut io::stdout().lock()),
         Verb::Run(args) => stop_on_ctrl_c()
             .and_then(|stop| run::run(&args, &stop, &mut io::stdout().lock()))
             .map(|(exit, _)| exit),

@@ -12,7 +12,10 @@ macro_rules! note {
 
 pub mod bench;
 pub mod classify;
+pub mod config;
+mod field;
 pub mod run;
+pub mod selftest;
 
 use std::{fs, io, path::Path};
 

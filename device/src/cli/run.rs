@@ -1,4 +1,5 @@
-//! `csp-device run`: the trap on a desk. A folder is the camera, a file or a port the receiver.
+//! `csp-device run`: the trap. Here on a desk, where a folder is the camera and a file or a port the
+//! receiver; with a configuration in [`field`](super::field).
 
 use std::{
     io::{self, Write},
@@ -12,7 +13,7 @@ use anyhow::Context;
 use csp_models::{
     bundle::hex,
     place::LatLon,
-    record::{Entry, PredictionRecord},
+    record::{Entry, Event, PredictionRecord},
 };
 
 use embedded_hal::delay::DelayNs;
@@ -24,10 +25,13 @@ use crate::{
     infer::{Engine, EngineOptions},
     receiver::{Heard, Source, build_day},
     store::{Identity, Recovery, Store},
-    trap::{Clock, Event, Trap},
+    trap::{Clock, Kit, NoPin, NoSensors, Parts, Settings, Step, Trap},
 };
 
-/// Run the trap: every picture that appears in a folder is classified and recorded.
+/// Run the trap: with --config on a board, else every picture that appears in a folder is classified and recorded.
+///
+/// With --config the trap keeps a diary besides: starts, faults, fixes, battery and heat become records, and
+/// no fault ends the run. What is given here as well overrides the configuration.
 ///
 /// Each picture is recorded exactly once, across restarts: what the store has by name and SHA-256 is
 /// not done again. A receiver that talks nonsense stops nothing: the records say that no place was known,
@@ -35,9 +39,13 @@ use crate::{
 /// with Ctrl-C, or with --once when the folder is done.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
+    /// The trap's configuration; `csp-device config --print` writes one with explanations.
+    #[arg(long, value_name = "trap.toml")]
+    pub config: Option<PathBuf>,
+
     /// The folder that stands for the camera: .jpg, .jpeg and .png files in it are triggers.
-    #[arg(long, value_name = "DIR")]
-    pub desk: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    pub desk: Option<PathBuf>,
 
     /// The receiver: an NMEA file, a pipe, `-`, or a serial port (`/dev/ttyUSB0`, `/dev/ttyS0:4800`).
     ///
@@ -54,19 +62,19 @@ pub struct RunArgs {
     pub wait_fix: f64,
 
     /// The model: a .cspm file or a folder of the same files.
-    #[arg(long, value_name = "MODEL")]
-    pub model: PathBuf,
+    #[arg(long, value_name = "MODEL", required_unless_present = "config")]
+    pub model: Option<PathBuf>,
 
     /// The folder the records go to; it is made when missing. `csp-host logs show` reads it.
-    #[arg(long, value_name = "DIR")]
-    pub store: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    pub store: Option<PathBuf>,
 
     /// Where the trap hangs, for when the receiver has no fix.
     #[arg(long, value_name = "LAT,LON", allow_hyphen_values = true, value_parser = parse_site)]
     pub site: Option<LatLon>,
 
-    /// Name of the trap in its records.
-    #[arg(long, default_value = "desk", value_name = "NAME")]
+    /// Name of the trap in its records; left out, that of the configuration, or `desk`.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     pub name: String,
 
     /// Deployment (site and season) in its records.
@@ -95,14 +103,15 @@ impl RunArgs {
     /// A folder, a model and a store, every option at its default.
     pub fn new(desk: &Path, model: &Path, store: &Path) -> Self {
         Self {
-            desk: desk.into(),
+            config: None,
+            desk: Some(desk.into()),
             nmea: None,
             nmea_rate: None,
             wait_fix: 3.0,
-            model: model.into(),
-            store: store.into(),
+            model: Some(model.into()),
+            store: Some(store.into()),
             site: None,
-            name: "desk".into(),
+            name: String::new(),
             deployment: String::new(),
             once: false,
             prefer_f32: false,
@@ -121,6 +130,16 @@ pub struct Tally {
     pub failures: u64,
 }
 
+impl Tally {
+    pub(super) fn count(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Prediction(_) => self.predictions += 1,
+            Entry::Failure(_) => self.failures += 1,
+            Entry::Event(_) => {}
+        }
+    }
+}
+
 /// Runs the verb until `stop` is set or, with `--once`, the folder is done. Records go to the store,
 /// lines about them to `out` (JSON) or stderr.
 ///
@@ -132,13 +151,20 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
         note!("error: --nmea-rate must be above 0 and --wait-fix 0 or more");
         return Ok((Exit::Usage, Tally::default()));
     }
+    if let Some(config) = &args.config {
+        return super::field::run(config, args, stop, out);
+    }
+    let (Some(desk_dir), Some(model), Some(store_dir)) = (&args.desk, &args.model, &args.store) else {
+        note!("error: without --config, --desk, --model and --store are needed");
+        return Ok((Exit::Usage, Tally::default()));
+    };
     let options =
         EngineOptions { prefer_f32: args.prefer_f32, threads: args.threads, ..EngineOptions::default() };
-    let (digest, engine) = open_model(&args.model, options)?;
+    let (digest, engine) = open_model(model, options)?;
     let identity = Identity {
-        device: args.name.clone(),
+        device: if args.name.is_empty() { "desk".into() } else { args.name.clone() },
         deployment: args.deployment.clone(),
-        build: concat!("csp-device ", env!("CARGO_PKG_VERSION")).to_string(),
+        build: BUILD.to_string(),
         model_digest: digest,
     };
     // The receiver before the store: a wrong port leaves no empty store behind.
@@ -158,26 +184,37 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
         let fix = if gps.has_fix() { "" } else { ", no fix in it" };
         note!("receiver: {used} sentences used, {dropped} damaged{fix}");
     }
-    Desk::open(&args.desk, Default::default()).with_context(|| format!("--desk {}", args.desk.display()))?;
-    let (store, recovery) = Store::open(&args.store, identity).context("--store")?;
+    Desk::open(desk_dir, Default::default()).with_context(|| format!("--desk {}", desk_dir.display()))?;
+    let (store, recovery) = Store::open(store_dir, identity).context("--store")?;
     report_recovery(&recovery);
     let desk =
-        Desk::open(&args.desk, recovery.done).with_context(|| format!("--desk {}", args.desk.display()))?;
+        Desk::open(desk_dir, recovery.done).with_context(|| format!("--desk {}", desk_dir.display()))?;
 
     let live = receiver.is_open();
-    let clock = BoardClock::start();
+    let clock = BoardClock::start(0);
     if engine.is_seasonal() && clock.utc_millis().is_none() {
         note!(
             "clock: never set; until the receiver gives the date, places are judged by their mean over the \
              year (records stamped boot+…)"
         );
     }
-    let mut trap = Trap::new(desk, receiver, gps, &engine, store, clock);
+    let parts = Parts {
+        trigger: desk.clone(),
+        camera: desk.clone(),
+        flash: NoPin,
+        receiver,
+        power: NoPin,
+        classifier: Ok(&engine),
+        store,
+        clock,
+        board: NoSensors,
+    };
+    let mut trap = Trap::new(parts, gps, Settings::desk());
     if live {
         wait_for_fix(&mut trap, args.wait_fix, stop);
     }
-    let tally = watch(&mut trap, args, stop, out)?;
-    note!("{} classified, {} failed, records in {}", tally.predictions, tally.failures, args.store.display());
+    let tally = watch(&mut trap, &desk, args, stop, out)?;
+    note!("{} classified, {} failed, records in {}", tally.predictions, tally.failures, store_dir.display());
     if let Some((name, dropped)) = nonsense {
         note!(
             "error: --nmea {name}: no NMEA sentence in it ({dropped} damaged); every record was made without a \
@@ -188,10 +225,26 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
     Ok((Exit::Done, tally))
 }
 
-type DeskTrap<'e> = Trap<Desk, Heard, &'e Engine, Store, BoardClock>;
+/// A folder as the camera, a model, no board.
+struct DeskKit<'e>(std::marker::PhantomData<&'e Engine>);
+
+impl<'e> Kit for DeskKit<'e> {
+    type Trigger = Desk;
+    type Camera = Desk;
+    type Flash = NoPin;
+    type Receiver = Heard;
+    type Power = NoPin;
+    type Classifier = &'e Engine;
+    type Store = Store;
+    type Clock = BoardClock;
+    type Board = NoSensors;
+}
+
+type DeskTrap<'e> = Trap<DeskKit<'e>>;
 
 fn watch(
     trap: &mut DeskTrap<'_>,
+    desk: &Desk,
     args: &RunArgs,
     stop: &AtomicBool,
     out: &mut dyn Write,
@@ -199,22 +252,18 @@ fn watch(
     let mut tally = Tally::default();
     while !stop.load(Ordering::Relaxed) {
         match trap.step().context("--store")? {
-            Event::Working => {}
-            Event::Recorded(entry) => {
-                match &*entry {
-                    Entry::Prediction(_) => tally.predictions += 1,
-                    Entry::Failure(_) => tally.failures += 1,
-                    Entry::Event(_) => {}
-                }
+            Step::Working => {}
+            Step::Recorded(entry) => {
+                tally.count(&entry);
                 ignore_closed_pipe(report(&entry, args.json, out))?;
             }
-            Event::Idle if args.once && trap.camera().is_settled() => break,
-            Event::Idle => trap.rest(&mut Sleep),
+            Step::Idle if args.once && desk.is_settled() => break,
+            Step::Idle | Step::Waiting => trap.rest(&mut Sleep),
         }
         if let Some(fault) = trap.take_receiver_fault() {
             note!("{fault}; going on without it");
         }
-        if let Some(fault) = trap.camera().take_fault() {
+        if let Some(fault) = desk.take_fault() {
             anyhow::ensure!(!args.once, "--desk: {fault}");
             note!("{fault}; looking again");
         }
@@ -232,8 +281,11 @@ fn wait_for_fix(trap: &mut DeskTrap<'_>, seconds: f64, stop: &AtomicBool) {
     }
 }
 
+/// Version of this program, for the header of its records.
+pub(super) const BUILD: &str = concat!("csp-device ", env!("CARGO_PKG_VERSION"));
+
 /// The delay of a computer with an operating system.
-struct Sleep;
+pub(super) struct Sleep;
 
 impl DelayNs for Sleep {
     fn delay_ns(&mut self, ns: u32) {
@@ -241,7 +293,7 @@ impl DelayNs for Sleep {
     }
 }
 
-fn report_recovery(recovery: &Recovery) {
+pub(super) fn report_recovery(recovery: &Recovery) {
     if recovery.entries > 0 {
         note!("store: {} records from before", recovery.entries);
     }
@@ -253,7 +305,7 @@ fn report_recovery(recovery: &Recovery) {
     }
 }
 
-fn report(entry: &Entry, json: bool, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn report(entry: &Entry, json: bool, out: &mut dyn Write) -> io::Result<()> {
     if json {
         writeln!(out, "{}", json_line(entry)?)?;
         return out.flush();
@@ -279,9 +331,24 @@ fn report(entry: &Entry, json: bool, out: &mut dyn Write) -> io::Result<()> {
         Entry::Failure(failure) => {
             note!("#{} {} {}: not classified: {}", failure.seq, failure.time, failure.image, failure.error);
         }
-        Entry::Event(event) => note!("#{} {} {}", event.seq, event.time, event.event.kind()),
+        Entry::Event(event) => note!("#{} {} {}", event.seq, event.time, event_text(&event.event)?),
     }
     Ok(())
+}
+
+/// An event in a line: its kind, and its fields as JSON.
+fn event_text(event: &Event) -> serde_json::Result<String> {
+    let mut value = serde_json::to_value(event)?;
+    if let Some(digest) = value.pointer_mut("/started/config_sha256").filter(|digest| digest.is_array()) {
+        // 64 letters tell a person nothing
+        *digest = serde_json::Value::Null;
+    }
+    Ok(match value {
+        serde_json::Value::Object(kinds) => {
+            kinds.into_iter().map(|(kind, fields)| format!("{kind} {fields}")).collect::<String>()
+        }
+        _ => event.kind().to_string(),
+    })
 }
 
 /// An entry as JSON, its digest in hex.
@@ -301,23 +368,36 @@ fn json_line(entry: &Entry) -> serde_json::Result<serde_json::Value> {
 }
 
 /// This computer's clocks.
-#[derive(Debug)]
-struct BoardClock(Instant);
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BoardClock {
+    start: Instant,
+    boot: u32,
+}
 
 impl BoardClock {
-    fn start() -> Self {
-        Self(Instant::now())
+    /// Starts counting; `boot` is the count of starts.
+    pub(super) fn start(boot: u32) -> Self {
+        Self { start: Instant::now(), boot }
+    }
+
+    /// The same clock, its start now counted.
+    pub(super) fn of_boot(self, boot: u32) -> Self {
+        Self { boot, ..self }
     }
 }
 
 impl Clock for BoardClock {
     fn monotonic_us(&self) -> u64 {
-        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// A clock that stands before the firmware was made was never set.
     fn utc_millis(&self) -> Option<i64> {
         let millis = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
         (millis >= build_day() * 86_400_000).then_some(millis)
+    }
+
+    fn boot(&self) -> u32 {
+        self.boot
     }
 }

@@ -1,192 +1,188 @@
-//! The trap: trigger → classify → fuse → decide → record, as a state machine over traits.
+//! The trap: trigger → flash → burst → classify → fuse → decide → record, as a state machine over traits.
 //!
-//! It knows no camera, network, file or clock: the board, the desk and the tests bring their own.
-//! A picture that cannot be read or classified becomes a [`FailureRecord`], never a stop; only a
-//! store that does not take an entry is an error, and the entry is kept for the next attempt.
+//! | part | file |
+//! |---|---|
+//! | what a trap is made of | [`parts`](Kit) |
+//! | trigger → pictures, with the flash | `shoot` |
+//! | pictures → prediction → entry | `work`, [`predict`] |
+//! | receiver, battery, heat, room, time-lapse | `supervise` |
+//! | entries → store | [`outbox`] |
+//! | energy and how much the trap may do | [`energy`] |
+//!
+//! Taking pictures goes before classifying them: bursts wait in a short queue. Nothing here ends a run:
+//! a picture that cannot be read or classified becomes a failure record, a fault of a part an event, and
+//! an entry that the store refuses waits and is offered again.
 
+mod burst;
+pub mod energy;
+mod flash;
+pub mod outbox;
+mod parts;
+mod pir;
 pub mod predict;
+mod settings;
+mod shoot;
+mod supervise;
+mod work;
 
 use alloc::{
     boxed::Box,
-    format,
     string::{String, ToString},
-    vec::Vec,
 };
-use core::fmt;
 
 use csp_models::{
-    place::Place,
-    record::{BoardState, Entry, FailureRecord, Latency, Picture, PredictionRecord},
-    time::{TimeSource, Timestamp, YearFraction},
+    record::{Activity, BoardState, Entry, Event, EventRecord},
+    time::{TimeSource, Timestamp},
 };
 use embedded_hal::delay::DelayNs;
+use heapless::Deque;
 
-use crate::gps::{Gps, Receiver};
+use crate::gps::{Gps, Receiver, Remembered};
+use burst::Burst;
+use flash::Flash;
+use outbox::Outbox;
+pub use parts::{Battery, Board, Camera, Clock, Kit, NoPin, NoSensors, Parts, PictureFile, Store, Trigger};
+pub use pir::{Pir, PirError};
 pub use predict::{Classifier, Prediction, Predictor};
+pub use settings::{MAX_FRAMES, Settings};
+use shoot::Shooter;
+use supervise::Watch;
+use work::Work;
 
 /// Classes kept of each of the three rankings (image, prior, both).
 pub const TOP: usize = 3;
-
-/// What brings pictures.
-pub trait Camera {
-    /// Why a picture could not be taken or read, for a person.
-    type Error: fmt::Display;
-
-    /// The next picture, if something triggered; returns at once.
-    fn poll(&mut self) -> Option<Shot<Self::Error>>;
-}
-
-/// A trigger and the picture it gave.
-#[derive(Debug)]
-pub struct Shot<E> {
-    /// File name of the picture.
-    pub image: String,
-    /// The picture's file and its SHA-256, or why there is none.
-    pub file: Result<PictureFile, E>,
-}
-
-/// The bytes of a picture's file.
-#[derive(Debug)]
-pub struct PictureFile {
-    /// JPEG or PNG.
-    pub bytes: Vec<u8>,
-    /// Their SHA-256.
-    pub sha256: [u8; 32],
-}
-
-/// What records go to.
-pub trait Store {
-    /// Why an entry was not taken.
-    type Error: fmt::Display;
-
-    /// Sequence number of the next entry.
-    fn next_seq(&self) -> u64;
-
-    /// Takes an entry; on return it is durable.
-    ///
-    /// # Errors
-    /// The entry is not in the store, which is as it was before.
-    fn append(&mut self, entry: &Entry) -> Result<(), Self::Error>;
-}
-
-/// The board's clocks.
-pub trait Clock {
-    /// Microseconds since the board (or the program) started; never goes back.
-    fn monotonic_us(&self) -> u64;
-
-    /// UTC in milliseconds since 1970 by the board's own clock, when it has one that is set.
-    fn utc_millis(&self) -> Option<i64>;
-}
+/// Bursts that wait for the model, at most.
+pub const QUEUE: usize = 8;
 
 /// What a step did.
 #[derive(Debug)]
-pub enum Event {
-    /// Nothing triggered.
+pub enum Step {
+    /// Nothing is to be done until something triggers.
     Idle,
-    /// A picture moved on to the next stage.
+    /// Nothing could be done now: the flash warms up, or the store is given a pause.
+    Waiting,
+    /// Something moved on to its next stage.
     Working,
     /// An entry is in the store.
     Recorded(Box<Entry>),
 }
 
-/// Where a picture stands.
-#[derive(Debug)]
-enum State<E> {
-    Idle,
-    Triggered(Triggered<E>),
-    Classified { about: About, sha256: [u8; 32], logits: Vec<f32>, latency: Latency },
-    Decided(Entry),
+/// How the trap is, the worst first: what someone at the tree wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// Entries wait because the store takes none.
+    StoreFault,
+    /// The camera gives no pictures.
+    CameraFault,
+    /// Pictures are kept and not classified.
+    NotClassifying,
+    /// It does less to save energy, or because it is hot.
+    Saving,
+    /// No place is known.
+    NoPlace,
+    /// A picture is taken.
+    Shooting,
+    /// All is well.
+    Well,
 }
 
-#[derive(Debug)]
-struct Triggered<E> {
-    shot: Shot<E>,
-    time: Timestamp,
-    place: Option<Place>,
-}
-
-/// What is known of a picture besides its pixels.
-#[derive(Debug)]
-struct About {
-    image: String,
-    time: Timestamp,
-    place: Option<Place>,
-}
-
-/// A trap: its parts, and the picture in hand.
-#[derive(Debug)]
-pub struct Trap<Cam: Camera, Rec, Cls, Sto, Clk> {
-    camera: Cam,
-    receiver: Rec,
+/// A trap: its parts, and everything that is under way.
+pub struct Trap<K: Kit> {
+    trigger: K::Trigger,
+    camera: K::Camera,
+    flash: Flash<K::Flash>,
+    receiver: K::Receiver,
+    power: K::Power,
     gps: Gps,
-    predictor: Predictor<Cls>,
-    store: Sto,
-    clock: Clk,
-    state: State<Cam::Error>,
+    model: Result<Predictor<K::Classifier>, String>,
+    store: K::Store,
+    clock: K::Clock,
+    board: K::Board,
+    settings: Settings,
+    shooter: Shooter,
+    queue: Deque<Burst, QUEUE>,
+    work: Option<Work>,
+    outbox: Outbox,
+    watch: Watch,
     receiver_fault: Option<String>,
     /// When the receiver was last heard, milliseconds of the monotonic clock.
     heard_ms: u64,
+    progress: u64,
 }
 
 /// Between two looks at an idle camera: short beside any trigger's latency, long beside a look's cost.
 const REST_MS: u32 = 20;
+/// The same while a burst is being taken.
+const SHORT_REST_MS: u32 = 2;
 /// A receiver sends its sentences in one burst a second: silence this long ends an epoch.
 const PAUSE_MS: u64 = 300;
 
-impl<Cam, Rec, Cls, Sto, Clk> Trap<Cam, Rec, Cls, Sto, Clk>
-where
-    Cam: Camera,
-    Rec: Receiver,
-    Cls: Classifier,
-    Sto: Store,
-    Clk: Clock,
-{
+impl<K: Kit> Trap<K> {
     /// A trap that waits for its first trigger. `gps` may already have heard the receiver.
-    pub fn new(camera: Cam, receiver: Rec, gps: Gps, classifier: Cls, store: Sto, clock: Clk) -> Self {
-        Self {
+    pub fn new(parts: Parts<K>, gps: Gps, settings: Settings) -> Self {
+        let Parts { trigger, camera, flash, receiver, power, classifier, store, clock, board } = parts;
+        let mut trap = Self {
+            trigger,
             camera,
+            flash: Flash::new(flash),
             receiver,
+            power,
             gps,
-            predictor: Predictor::new(classifier),
+            model: classifier.map(Predictor::new),
             store,
             clock,
-            state: State::Idle,
+            board,
+            settings,
+            shooter: Shooter::default(),
+            queue: Deque::new(),
+            work: None,
+            outbox: Outbox::default(),
+            watch: Watch::default(),
             receiver_fault: None,
             heard_ms: 0,
-        }
+            progress: 0,
+        };
+        trap.watch.begin(trap.time().source);
+        trap
     }
 
-    /// Does one thing and returns: waits for nothing, so the caller can feed a watchdog in between.
+    /// Does one thing and returns: waits for nothing, so the caller can feed a watchdog in between. Taking
+    /// a picture goes before recording, recording before classifying.
     ///
     /// # Errors
-    /// The store did not take an entry; the next step tries again.
-    pub fn step(&mut self) -> Result<Event, Sto::Error> {
+    /// The store did not take an entry; it is kept, and a later step offers it again.
+    pub fn step(&mut self) -> Result<Step, <K::Store as Store>::Error> {
         self.listen();
-        match core::mem::replace(&mut self.state, State::Idle) {
-            State::Idle => {
-                let Some(shot) = self.camera.poll() else { return Ok(Event::Idle) };
-                let place = self.gps.place(self.now_ms());
-                self.state = State::Triggered(Triggered { shot, time: self.time(), place });
-            }
-            State::Triggered(triggered) => self.state = self.classify(triggered),
-            State::Classified { about, sha256, logits, latency } => {
-                self.state = State::Decided(self.decide(about, sha256, &logits, latency));
-            }
-            State::Decided(entry) => {
-                if let Err(error) = self.store.append(&entry) {
-                    self.state = State::Decided(entry);
-                    return Err(error);
-                }
-                return Ok(Event::Recorded(Box::new(entry)));
-            }
+        self.supervise();
+        let step = if self.shoot() {
+            Step::Working
+        } else if let Some(entry) = self.deliver()? {
+            Step::Recorded(Box::new(entry))
+        } else if self.work() {
+            Step::Working
+        } else if self.shooter.is_busy() || !self.outbox.is_empty() {
+            Step::Waiting
+        } else {
+            Step::Idle
+        };
+        if matches!(step, Step::Working | Step::Recorded(_)) {
+            self.progress = self.progress.wrapping_add(1);
         }
-        Ok(Event::Working)
+        Ok(step)
     }
 
     /// Waits a moment, as nothing happens, and hears the receiver meanwhile.
     pub fn rest(&mut self, delay: &mut impl DelayNs) {
         self.listen();
-        delay.delay_ms(REST_MS);
+        delay.delay_ms(if self.shooter.is_busy() { SHORT_REST_MS } else { REST_MS });
+    }
+
+    /// Writes an event into the diary, if this trap keeps one ([`Settings::events`]).
+    pub fn tell(&mut self, event: Event) {
+        if self.settings.events {
+            let record = EventRecord { seq: 0, time: self.time(), board: self.board_state(), event };
+            self.outbox.push(Entry::Event(record));
+        }
     }
 
     /// The receiver's fault, once: the trap goes on with the place it has.
@@ -199,9 +195,54 @@ where
         &self.gps
     }
 
-    /// What brings the pictures.
-    pub fn camera(&mut self) -> &mut Cam {
-        &mut self.camera
+    /// The place to keep for the next start, when it is worth writing.
+    pub fn remember(&mut self) -> Option<Remembered> {
+        let now = self.now_ms();
+        self.gps.remember(now)
+    }
+
+    /// True when nothing is under way and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        !self.shooter.is_busy() && self.queue.is_empty() && self.work.is_none() && self.outbox.is_empty()
+    }
+
+    /// True while the flash shines.
+    pub fn is_flash_on(&self) -> bool {
+        self.flash.is_on()
+    }
+
+    /// Triggers without a picture or entry that no event has told of yet.
+    pub fn missed(&self) -> u32 {
+        self.outbox.missed()
+    }
+
+    /// Counts steps that got something done: a watchdog is fed while it moves, or nothing is to be done.
+    pub fn progress(&self) -> u64 {
+        self.progress
+    }
+
+    /// What the trap does at present.
+    pub fn activity(&self) -> Activity {
+        self.watch.activity
+    }
+
+    /// How the trap is.
+    pub fn health(&self) -> Health {
+        if self.outbox.is_refused() {
+            Health::StoreFault
+        } else if self.shooter.is_camera_faulty() {
+            Health::CameraFault
+        } else if self.settings.safe_mode || self.model.is_err() || self.watch.model_faulty {
+            Health::NotClassifying
+        } else if self.watch.activity > Activity::Full {
+            Health::Saving
+        } else if self.gps.place(self.now_ms()).is_none() {
+            Health::NoPlace
+        } else if self.shooter.is_shooting() {
+            Health::Shooting
+        } else {
+            Health::Well
+        }
     }
 
     /// Hears what the receiver said since the last step.
@@ -222,82 +263,52 @@ where
                     self.gps.take(buffer.get(..count).unwrap_or(&buffer), now);
                 }
                 Err(error) => {
-                    self.receiver_fault = Some(error.to_string());
+                    let problem = error.to_string();
+                    // A line that stays broken is said once.
+                    if self.watch.receiver_problem.as_ref() != Some(&problem) {
+                        self.tell(Event::ReceiverFault { problem: problem.clone() });
+                    }
+                    self.watch.receiver_problem = Some(problem.clone());
+                    self.receiver_fault = Some(problem);
                     return;
                 }
             }
         }
     }
 
-    fn classify(&mut self, Triggered { shot, time, place }: Triggered<Cam::Error>) -> State<Cam::Error> {
-        let about = About { image: shot.image, time, place };
-        let file = match shot.file {
-            Ok(file) => file,
-            Err(error) => return State::Decided(self.failure(about, None, error.to_string())),
-        };
-        let start = self.clock.monotonic_us();
-        let pixels = self.predictor.classifier.decode(&about.image, &file.bytes);
-        let decoded = self.clock.monotonic_us();
-        let logits = pixels.and_then(|pixels| self.predictor.classifier.image_logits(&pixels));
-        match logits {
-            Ok(logits) => {
-                let image_ms = millis(decoded, self.clock.monotonic_us());
-                let latency = Latency { decode_ms: millis(start, decoded), image_ms, prior_ms: 0.0 };
-                State::Classified { about, sha256: file.sha256, logits, latency }
-            }
-            Err(error) => State::Decided(self.failure(about, Some(file.sha256), error.to_string())),
+    /// Offers the store the oldest entry that waits.
+    fn deliver(&mut self) -> Result<Option<Entry>, <K::Store as Store>::Error> {
+        let now = self.now_ms();
+        let Some(entry) = self.outbox.next(now) else { return Ok(None) };
+        // Numbered only now: an entry that never gets in leaves no gap.
+        let mut entry = entry.clone();
+        match &mut entry {
+            Entry::Prediction(record) => record.seq = self.store.next_seq(),
+            Entry::Failure(record) => record.seq = self.store.next_seq(),
+            Entry::Event(record) => record.seq = self.store.next_seq(),
         }
-    }
-
-    fn decide(&mut self, about: About, sha256: [u8; 32], logits: &[f32], mut latency: Latency) -> Entry {
-        let start = self.clock.monotonic_us();
-        let date = YearFraction::of(about.time);
-        let prediction = match self.predictor.predict(logits, about.place.as_ref(), date) {
-            Ok(prediction) => prediction,
+        match self.store.append(&entry) {
+            Ok(()) => {
+                self.outbox.taken();
+                Ok(Some(entry))
+            }
             Err(error) => {
-                let error = format!("location network: {error}");
-                return self.failure(about, Some(sha256), error);
+                self.outbox.refused(now);
+                self.progress = self.progress.wrapping_add(1);
+                Err(error)
             }
-        };
-        if prediction.prior_computed {
-            latency.prior_ms = millis(start, self.clock.monotonic_us());
         }
-        Entry::Prediction(PredictionRecord {
-            seq: self.store.next_seq(),
-            time: about.time,
-            image: about.image,
-            image_sha256: sha256,
-            place: about.place,
-            candidates: prediction.candidates(self.predictor.classifier.labels(), TOP),
-            decision: prediction.decision,
-            provenance: prediction.provenance,
-            latency,
-            board: self.board(),
-            burst: Vec::new(),
-            year_mean: prediction.year_mean,
-            crop: None,
-            set_aside: prediction.set_aside,
-            picture: Picture::Elsewhere,
-            sealed: None,
-        })
     }
 
-    fn failure(&self, about: About, image_sha256: Option<[u8; 32]>, error: String) -> Entry {
-        let About { image, time, place } = about;
-        Entry::Failure(FailureRecord {
-            seq: self.store.next_seq(),
-            time,
-            image,
-            image_sha256,
-            place,
-            error,
-            board: self.board(),
-            sealed: None,
-        })
-    }
-
-    fn board(&self) -> BoardState {
-        BoardState { monotonic_ms: self.now_ms(), ..BoardState::default() }
+    fn board_state(&self) -> BoardState {
+        BoardState {
+            boot: self.clock.boot(),
+            monotonic_ms: self.now_ms(),
+            battery_mv: self.watch.battery.millivolts,
+            battery_percent: self.watch.battery.percent,
+            temperature_c: self.watch.temperature_c,
+            energy_mj: None,
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -314,10 +325,6 @@ where
             .or_else(|| self.clock.utc_millis().map(|millis| stamp(millis, TimeSource::Rtc)))
             .unwrap_or_else(|| stamp(i64::try_from(now).unwrap_or(i64::MAX), TimeSource::SinceBoot))
     }
-}
-
-fn millis(from_us: u64, to_us: u64) -> f32 {
-    to_us.saturating_sub(from_us) as f32 / 1000.0
 }
 
 #[cfg(test)]

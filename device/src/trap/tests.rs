@@ -1,26 +1,48 @@
-//! The trap with parts made of vectors.
+//! The trap with parts made of vectors: pictures that wait, as on a desk. `faults` is the board.
 
-use alloc::{collections::VecDeque, rc::Rc, vec};
+mod faults;
+
+use alloc::{collections::VecDeque, rc::Rc, vec, vec::Vec};
 use core::cell::{Cell, RefCell};
 
 use csp_models::{
     fusion::{Decision, Fusion, Thresholds},
     labels::{Label, Labels},
-    place::{LatLon, PlaceSource},
+    place::{LatLon, Place, PlaceSource},
     record::Provenance,
     situation::Situation,
+    time::YearFraction,
 };
 use proptest::prelude::*;
 
 use super::*;
 use crate::gps::{NoReceiver, tests::line};
 
-struct Pictures(VecDeque<Shot<&'static str>>);
+/// Files that wait, as on a desk: each is a trigger and has its name.
+#[derive(Clone, Default)]
+struct Pictures(Rc<RefCell<VecDeque<Shot>>>, Rc<RefCell<Option<String>>>);
+
+type Shot = (&'static str, Result<PictureFile, &'static str>);
+
+impl Trigger for Pictures {
+    type Error = &'static str;
+    fn poll(&mut self, _: u64) -> Result<bool, Self::Error> {
+        Ok(!self.0.borrow().is_empty())
+    }
+    fn waits(&self) -> bool {
+        true
+    }
+}
 
 impl Camera for Pictures {
     type Error = &'static str;
-    fn poll(&mut self) -> Option<Shot<&'static str>> {
-        self.0.pop_front()
+    fn capture(&mut self, _: u8) -> Result<PictureFile, Self::Error> {
+        let (name, file) = self.0.borrow_mut().pop_front().unwrap();
+        *self.1.borrow_mut() = Some(name.into());
+        file
+    }
+    fn name(&self) -> Option<String> {
+        self.1.borrow().clone()
     }
 }
 
@@ -101,26 +123,67 @@ impl Clock for Ticks {
     }
 }
 
-fn shot(file: &[u8]) -> Shot<&'static str> {
-    let file = PictureFile { bytes: file.to_vec(), sha256: [file.len() as u8; 32] };
-    Shot { image: "a.jpg".into(), file: Ok(file) }
+fn file(bytes: &[u8]) -> PictureFile {
+    PictureFile { bytes: bytes.to_vec(), sha256: [bytes.len() as u8; 32] }
+}
+
+fn shot(bytes: &[u8]) -> Shot {
+    ("a.jpg", Ok(file(bytes)))
+}
+
+struct DeskKit;
+
+impl Kit for DeskKit {
+    type Trigger = Pictures;
+    type Camera = Pictures;
+    type Flash = NoPin;
+    type Receiver = NoReceiver;
+    type Power = NoPin;
+    type Classifier = TwoClasses;
+    type Store = Shelf;
+    type Clock = Ticks;
+    type Board = NoSensors;
 }
 
 type Entries = Rc<RefCell<Vec<Entry>>>;
-type TestTrap = Trap<Pictures, NoReceiver, TwoClasses, Shelf, Ticks>;
+type TestTrap = Trap<DeskKit>;
 
-fn trap(shots: Vec<Shot<&'static str>>, gps: Gps, refuse: u32) -> (TestTrap, Entries, Rc<Cell<u32>>) {
-    let (entries, runs) = (Rc::default(), Rc::<Cell<u32>>::default());
-    let classifier = TwoClasses {
+fn two_classes() -> TwoClasses {
+    TwoClasses {
         labels: Labels(vec![Label::new("lynx"), Label::new("hare")]),
         fusion: Fusion::default(),
         thresholds: Thresholds::default(),
-        location_runs: Rc::clone(&runs),
+        location_runs: Rc::default(),
         seasonal: false,
+    }
+}
+
+fn trap(shots: Vec<Shot>, gps: Gps, refuse: u32) -> (TestTrap, Entries, Rc<Cell<u32>>) {
+    seasonal_trap(shots, gps, refuse, false)
+}
+
+fn seasonal_trap(
+    shots: Vec<Shot>,
+    gps: Gps,
+    refuse: u32,
+    seasonal: bool,
+) -> (TestTrap, Entries, Rc<Cell<u32>>) {
+    let entries = Entries::default();
+    let classifier = TwoClasses { seasonal, ..two_classes() };
+    let runs = Rc::clone(&classifier.location_runs);
+    let pictures = Pictures(Rc::new(RefCell::new(shots.into())), Rc::default());
+    let parts = Parts {
+        trigger: pictures.clone(),
+        camera: pictures,
+        flash: NoPin,
+        receiver: NoReceiver,
+        power: NoPin,
+        classifier: Ok(classifier),
+        store: Shelf { entries: Rc::clone(&entries), refuse },
+        clock: Ticks(Cell::new(0)),
+        board: NoSensors,
     };
-    let store = Shelf { entries: Rc::clone(&entries), refuse };
-    let trap = Trap::new(Pictures(shots.into()), NoReceiver, gps, classifier, store, Ticks(Cell::new(0)));
-    (trap, entries, runs)
+    (Trap::new(parts, gps, Settings::desk()), entries, runs)
 }
 
 fn nairobi() -> Gps {
@@ -135,7 +198,7 @@ fn nairobi() -> Gps {
 }
 
 fn run(trap: &mut TestTrap) {
-    while !matches!(trap.step().unwrap(), Event::Idle) {}
+    while !matches!(trap.step().unwrap(), Step::Idle) {}
 }
 
 #[test]
@@ -177,8 +240,7 @@ fn the_prior_is_computed_once_a_place() {
 #[test]
 fn the_season_is_the_records_and_without_a_clock_the_years_mean() {
     let prior = |gps: Gps, seasonal: bool, name: &str| {
-        let (mut trap, entries, runs) = trap(vec![shot(&[2]), shot(&[3])], gps, 0);
-        trap.predictor.classifier.seasonal = seasonal;
+        let (mut trap, entries, runs) = seasonal_trap(vec![shot(&[2]), shot(&[3])], gps, 0, seasonal);
         run(&mut trap);
         let Entry::Prediction(record) = &entries.borrow()[1] else { panic!() };
         let prior = record.candidates.iter().find(|c| c.name == name).unwrap().prior.unwrap();
@@ -197,9 +259,9 @@ fn the_season_is_the_records_and_without_a_clock_the_years_mean() {
 
 #[test]
 fn a_prior_lasts_a_day() {
-    let (mut trap, _, runs) = trap(Vec::new(), nairobi(), 0);
-    let predictor = &mut trap.predictor;
-    predictor.classifier.seasonal = true;
+    let classifier = TwoClasses { seasonal: true, ..two_classes() };
+    let runs = Rc::clone(&classifier.location_runs);
+    let mut predictor = Predictor::new(classifier);
     let place = Place::configured(LatLon::new(-1.3, 36.8).unwrap());
     let mut at = |hour: f64| {
         let date = YearFraction::new(hour / (365.0 * 24.0));
@@ -219,7 +281,7 @@ fn a_prior_lasts_a_day() {
 
 #[test]
 fn a_bad_picture_is_recorded_and_the_next_one_classified() {
-    let unread = Shot { image: "b.jpg".into(), file: Err("no such file") };
+    let unread = ("b.jpg", Err("no such file"));
     let (mut trap, entries, _) = trap(vec![shot(&[]), unread, shot(&[255]), shot(&[3])], nairobi(), 0);
     run(&mut trap);
     let entries = entries.borrow();
@@ -240,7 +302,7 @@ fn a_store_that_refuses_is_asked_again() {
     let mut refused = 0;
     loop {
         match trap.step() {
-            Ok(Event::Idle) => break,
+            Ok(Step::Idle) => break,
             Ok(_) => {}
             Err(error) => {
                 assert_eq!(error, "full");
@@ -260,7 +322,7 @@ proptest! {
         refuse in 0u32..5,
     ) {
         let (mut trap, entries, _) = trap(files.iter().map(|file| shot(file)).collect(), nairobi(), refuse);
-        while !matches!(trap.step(), Ok(Event::Idle)) {}
+        while !matches!(trap.step(), Ok(Step::Idle)) {}
         let seqs: Vec<u64> = entries.borrow().iter().map(Entry::seq).collect();
         prop_assert_eq!(seqs, (0..files.len() as u64).collect::<Vec<_>>());
     }

@@ -3,5 +3,6 @@
 mod captures;
 mod cli;
 mod engine;
+mod field;
 mod fixture;
 mod foreign;
