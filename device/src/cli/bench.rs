@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use csp_models::{bundle::Bundle, manifest::NumberFormat, place::LatLon};
+use csp_models::{bundle::Bundle, manifest::NumberFormat, place::LatLon, situation::Situation};
 use serde::{Deserialize, Serialize};
 
 use super::{Exit, ignore_closed_pipe, peak_rss_kib};
@@ -221,7 +221,7 @@ fn alone(args: &BenchArgs) -> anyhow::Result<Report> {
     let site = LatLon::measured(-1.2921, 36.8219)?;
     let once = || match args.network {
         Network::Image => engine.classify(&pixels).map(Some),
-        Network::Location => engine.location_logits(site),
+        Network::Location => engine.location_logits(Situation::undated(site)),
     };
     if args.network == Network::Location && !engine.has_location() {
         anyhow::bail!("{}: the model has no location network", args.model.display());

@@ -71,7 +71,7 @@ pub(super) fn run(
     // In safe mode the model is not even opened: it may be what brings the trap down.
     let model = match &safe_mode {
         Some(reason) => Err(format!("safe mode: {reason}")),
-        None => open_model(&config.model.path, config.model.prefer_f32).map_err(|error| explain(&error)),
+        None => open_model(&config.model.path, config.model.engine()).map_err(|error| explain(&error)),
     };
     let (model_digest, engine) = match model {
         Ok((digest, engine)) => (digest, Ok(engine)),
@@ -267,6 +267,9 @@ fn overridden(mut config: TrapConfig, args: &RunArgs) -> TrapConfig {
     config.gps.port = args.nmea.clone().or(config.gps.port);
     config.model.path = args.model.clone().unwrap_or(config.model.path);
     config.model.prefer_f32 |= args.prefer_f32;
+    if args.threads != 0 {
+        config.model.threads = args.threads;
+    }
     config.store.dir = args.store.clone().unwrap_or(config.store.dir);
     config
 }

@@ -197,7 +197,7 @@ fn folder(part: &'static str, dir: &Path) -> Check {
 fn model(config: &TrapConfig) -> (Check, Option<Engine>) {
     let path = &config.model.path;
     let start = Instant::now();
-    let (_, engine) = match open_model(path, config.model.prefer_f32) {
+    let (_, engine) = match open_model(path, config.model.engine()) {
         Ok(opened) => opened,
         Err(error) => {
             let next = "copy a model made by `csp-host export` there, or set [model] path; until then pictures are recorded unclassified";

@@ -6,9 +6,12 @@ use csp_models::place::LatLon;
 use serde::{Deserialize, Serialize};
 
 use super::TrapConfig;
-use crate::trap::{
-    MAX_FRAMES,
-    energy::{Plan, PowerModel},
+use crate::{
+    infer::EngineOptions,
+    trap::{
+        MAX_FRAMES,
+        energy::{Plan, PowerModel},
+    },
 };
 
 /// `[trap]`
@@ -245,11 +248,20 @@ pub struct ModelConfig {
     pub path: PathBuf,
     /// Run the f32 image network of a model whose image network is int8.
     pub prefer_f32: bool,
+    /// Threads that share an int8 network, 0 for as many as the board has cores. The answers do not depend on it.
+    pub threads: usize,
 }
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { path: "/data/model.cspm".into(), prefer_f32: false }
+        Self { path: "/data/model.cspm".into(), prefer_f32: false, threads: 0 }
+    }
+}
+
+impl ModelConfig {
+    /// How the engine is to run the model.
+    pub fn engine(&self) -> EngineOptions {
+        EngineOptions { prefer_f32: self.prefer_f32, threads: self.threads, ..EngineOptions::default() }
     }
 }
 

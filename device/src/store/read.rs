@@ -77,7 +77,9 @@ pub fn fuzz(bytes: &[u8]) -> Result<(), String> {
     header.schema = csp_models::record::RECORD_SCHEMA;
     again.extend(to_frame(&header).map_err(|error| format!("the header does not write: {error}"))?);
     for entry in &segment.entries {
-        again.extend(to_frame(entry).map_err(|error| format!("entry {} does not write: {error}", entry.seq()))?);
+        again.extend(
+            to_frame(entry).map_err(|error| format!("entry {} does not write: {error}", entry.seq()))?,
+        );
     }
     let back = read_segment(&again);
     if back.entries.len() != segment.entries.len() || !back.damaged.is_empty() || back.torn_tail > 0 {

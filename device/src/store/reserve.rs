@@ -15,9 +15,10 @@ impl Reserve {
     /// Finds the reserve of a store; what is there of another size is made anew.
     pub fn open<F: Files>(files: &F, dir: &Path, bytes: u64) -> Self {
         let path = dir.join("reserve");
-        let found = files.list(dir).ok().and_then(|listed| {
-            listed.into_iter().find(|(listed, _)| *listed == path).map(|(_, size)| size)
-        });
+        let found = files
+            .list(dir)
+            .ok()
+            .and_then(|listed| listed.into_iter().find(|(listed, _)| *listed == path).map(|(_, size)| size));
         let held = found == Some(bytes) && bytes > 0;
         if found.is_some() && !held {
             let _ = files.remove(&path);
@@ -37,7 +38,8 @@ impl Reserve {
     /// Takes the room, where twice as much is free: a reserve must not itself fill the disk.
     pub fn hold<F: Files>(&mut self, files: &F) {
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        if self.is_held() || files.free_bytes(folder).is_some_and(|free| free < self.bytes.saturating_mul(2)) {
+        if self.is_held() || files.free_bytes(folder).is_some_and(|free| free < self.bytes.saturating_mul(2))
+        {
             return;
         }
         let make = || -> io::Result<()> {

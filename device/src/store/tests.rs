@@ -1,3 +1,5 @@
+use std::fs;
+
 use csp_models::{
     record::{BoardState, FailureRecord},
     time::{TimeSource, Timestamp},

@@ -156,7 +156,7 @@ impl<K: Kit> Trap<K> {
             burst: others,
             year_mean: prediction.year_mean,
             crop: None,
-            set_aside: None,
+            set_aside: prediction.set_aside,
             picture: frame.kept.clone(),
             sealed: None,
         })

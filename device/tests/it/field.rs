@@ -73,7 +73,7 @@ fn run_once(dir: &Path) -> (Exit, run::Tally) {
 }
 
 /// Runs until `enough` of the entries.
-fn run_until(dir: &Path, enough: impl Fn(&[Entry]) -> bool + Send) {
+fn run_until(dir: &Path, enough: impl Fn(&[Entry]) -> bool + Send + Sync) {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {

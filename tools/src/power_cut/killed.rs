@@ -10,11 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use csp_device::store::{
-    Limits, Store,
-    files::Disk,
-    simulated::Chance,
-};
+use csp_device::store::{Limits, Store, files::Disk, simulated::Chance};
 use csp_models::{
     bundle::hex,
     record::{Entry, Picture},

@@ -80,7 +80,11 @@ fn one_disk(cuts: u32, mut chance: Chance, forget_syncs: bool) -> Toll {
             }
         }
         // a killed process, or a real cut
-        if chance.below(5) == 0 { disk.revive() } else { disk.restart(&mut chance) }
+        if chance.below(5) == 0 {
+            disk.revive()
+        } else {
+            disk.restart(&mut chance)
+        }
         match open() {
             Err(_) => {
                 toll.unreadable += 1;
