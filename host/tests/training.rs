@@ -222,7 +222,8 @@ fn every_objective_resumes_to_the_same_bits_and_learns() {
         ("nce", "[pretrain]\nobjective = \"nce\"\nqueue = 70\nlearned_temperatures = true\nnegatives = \"uniform\"
           [finetune]\nnegatives = \"sphericalold\"\n[finetune.loss]\nkind = \"slds\""),
         ("mse", "[pretrain]\nobjective = \"mse\"\n[finetune]\nprototypes = false\n[finetune.loss]\nkind = \"ssdl\""),
-        ("ce", "[pretrain]\nmask_same_class = true\nnegatives_per_row = 3\n[finetune.loss]\nkind = \"cross-entropy\""),
+        ("ce", "[pretrain]\nmask_same_class = true\nnegatives_per_row = 3\nblur_km = 20.0
+          [finetune]\nblur_km = 20.0\nbalance = true\n[finetune.loss]\nkind = \"cross-entropy\""),
     ];
     let backbone = dir.path().join("backbone");
     run_with(&data, &backbone, 0.5, None, with("[finetune]\nfolds = 0")).unwrap();

@@ -33,6 +33,16 @@ pub enum Negatives {
     NorthEast,
 }
 
+/// A place within about `km` kilometres of another, at random. The distance is that of a normal draw
+/// whose variance is itself exponential, `km`² in the mean: denser near and heavier far out than a
+/// normal of one width, because classes reach both shorter and further than any one width says.
+/// Training on places moved so learns the classes' shares smoothed by this kernel.
+pub fn moved(place: LatLon, km: f64, rng: &mut ChaCha8Rng) -> LatLon {
+    let mut exponential = || -(1.0 - rng.random::<f64>()).ln();
+    let distance_km = km * (2.0 * exponential() * exponential()).sqrt();
+    place.travel(std::f64::consts::TAU * rng.random::<f64>(), 1e3 * distance_km)
+}
+
 impl Negatives {
     /// One random place.
     pub fn draw(self, rng: &mut ChaCha8Rng) -> LatLon {
@@ -149,6 +159,21 @@ mod tests {
         let (polar, north_east) = shares(Negatives::Sphere);
         assert!((polar - 0.13397).abs() < 0.004, "{polar}");
         assert!((north_east - 0.25).abs() < 0.005, "{north_east}");
+    }
+
+    #[test]
+    fn moved_places_lie_around_their_own() {
+        let mut rng = rng::stream(7, "test", 0);
+        for home in [LatLon::new(60.0, 179.9).unwrap(), LatLon::new(-89.9, 10.0).unwrap()] {
+            let away: Vec<LatLon> = (0..50_000).map(|_| moved(home, 40.0, &mut rng)).collect();
+            let km: Vec<f64> = away.iter().map(|place| home.distance_m(*place) / 1e3).collect();
+            // E d² = 2 km² · E e₁ · E e₂; both exponentials have mean 1
+            let root_mean_square = (km.iter().map(|d| d * d).sum::<f64>() / 5e4).sqrt();
+            assert!((root_mean_square / (2f64.sqrt() * 40.0) - 1.0).abs() < 0.03, "{root_mean_square}");
+        }
+        let home = LatLon::new(60.0, 0.0).unwrap();
+        let east = (0..20_000).filter(|_| moved(home, 40.0, &mut rng).lon() > 0.0).count();
+        assert!((9_500..10_500).contains(&east), "{east}");
     }
 
     #[test]

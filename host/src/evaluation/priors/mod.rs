@@ -65,7 +65,8 @@ pub struct Tuned {
 
 /// Fits a prior to `rows`. Its settings are those of the least mean −log share on `folds` (indices
 /// into `rows`, disjoint), each predicted from the rest; without folds the middle ones.
-pub fn tune(kind: Kind, rows: &[Seen], classes: usize, folds: &[BTreeSet<usize>]) -> Tuned {
+/// With `balance` what it says is on the scale of networks trained so, see [`balanced`].
+pub fn tune(kind: Kind, rows: &[Seen], classes: usize, folds: &[BTreeSet<usize>], balance: bool) -> Tuned {
     let mut said: Vec<Vec<(Vec<f64>, ClassId)>> = Vec::new();
     for fold in folds {
         let learned: Vec<Seen> = without(rows, fold);
@@ -87,7 +88,8 @@ pub fn tune(kind: Kind, rows: &[Seen], classes: usize, folds: &[BTreeSet<usize>]
     let chosen =
         (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(fitted.len() / 2);
     let unseen = said.into_iter().nth(chosen).unwrap_or_default().into_iter();
-    let unseen = unseen.map(|(shares, class)| Opinion { presence: presence(&shares), class });
+    let said = |shares: Vec<f64>| presence(&if balance { balanced(&shares, rows) } else { shares });
+    let unseen = unseen.map(|(shares, class)| Opinion { presence: said(shares), class });
     Tuned {
         prior: fitted.swap_remove(chosen),
         unseen: unseen.collect(),
@@ -105,6 +107,15 @@ fn without(rows: &[Seen], fold: &BTreeSet<usize>) -> Vec<Seen> {
 pub fn presence(shares: &[f64]) -> Vec<f64> {
     let q = shares.len() as f64;
     shares.iter().map(|&share| q * share / (q * share + 1.0 - share)).collect()
+}
+
+/// Shares `[classes]` as they would be were all classes of `rows` equally frequent: what the place says
+/// beyond that, as a network says it that was trained with `finetune.balance`.
+pub fn balanced(shares: &[f64], rows: &[Seen]) -> Vec<f64> {
+    let often = frequencies(rows, shares.len());
+    let each: Vec<f64> = shares.iter().zip(often).map(|(share, often)| share / often).collect();
+    let sum: f64 = each.iter().sum();
+    each.into_iter().map(|share| share / sum).collect()
 }
 
 /// Share of each class among rows, one more row being given to all classes alike.
@@ -142,7 +153,7 @@ mod tests {
     fn every_prior_learns_west_from_east_at_places_it_has_not_seen() {
         let rows = halves();
         for kind in [Kind::Neighbours, Kind::Histogram, Kind::Kernel] {
-            let tuned = tune(kind, &rows, 3, &folds(rows.len()));
+            let tuned = tune(kind, &rows, 3, &folds(rows.len()), false);
             let setting = tuned.prior.setting();
             assert_eq!(tuned.unseen.len(), 400, "{setting}");
             assert!(tuned.loss < 0.45, "{setting}: {}", tuned.loss);
@@ -155,9 +166,19 @@ mod tests {
 
     #[test]
     fn without_folds_a_prior_is_fitted_untuned() {
-        let tuned = tune(Kind::Neighbours, &halves(), 2, &[]);
+        let tuned = tune(Kind::Neighbours, &halves(), 2, &[], false);
         assert!(tuned.unseen.is_empty() && tuned.loss.is_nan());
         assert!(tuned.prior.shares(LatLon::new(1.0, -4.0).unwrap())[0] > 0.7);
+    }
+
+    #[test]
+    fn balanced_shares_are_even_where_the_place_says_nothing() {
+        let rows = [(LatLon::new(0.0, 0.0).unwrap(), ClassId(0)); 3];
+        let often = frequencies(&rows, 2);
+        let even = balanced(&often, &rows);
+        assert!((even[0] - 0.5).abs() < 1e-12 && (even[1] - 0.5).abs() < 1e-12, "{even:?}");
+        let here = balanced(&[0.5, 0.5], &rows);
+        assert!((here[1] - 0.875).abs() < 1e-12, "rarer than elsewhere: {here:?}");
     }
 
     #[test]

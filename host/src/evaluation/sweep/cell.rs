@@ -255,8 +255,11 @@ impl Cell<'_> {
         let (finetune, holdout) = (&self.options.config.finetune, &self.options.config.holdout);
         let places: Vec<LatLon> = seen.iter().map(|(place, _)| *place).collect();
         let folds = units::folds(&places, finetune.folds, self.seed, holdout.block_deg);
-        let tuned = priors::tune(kind, &seen, labels.len(), &folds);
-        let presence = |row: &Row| Some(priors::presence(&tuned.prior.shares(row.place?)));
+        let tuned = priors::tune(kind, &seen, labels.len(), &folds, finetune.balance);
+        let presence = |row: &Row| {
+            let shares = tuned.prior.shares(row.place?);
+            Some(priors::presence(&if finetune.balance { priors::balanced(&shares, &seen) } else { shares }))
+        };
         let pictured: Vec<(&Row, ClassId)> =
             held.iter().copied().filter(|(row, _)| row.image.is_some()).collect();
         let logits = image_logits(&run.predictor, &pictured, self.options.voice)?;

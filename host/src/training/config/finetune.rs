@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, not_negative, positive, share};
+use super::{Check, blur, not_negative, positive, share};
 use crate::training::{
     losses::presence::{PresenceConfig, PresenceKind},
     sampler::Negatives,
@@ -16,6 +16,13 @@ pub struct FinetuneConfig {
     pub loss: PresenceConfig,
     /// Random places.
     pub negatives: Negatives,
+    /// Each step moves each labelled place at random by about so many kilometres, as the unseen places
+    /// lie off the labelled ones: the network learns shares smoothed over that distance. 0: not at all.
+    pub blur_km: f64,
+    /// Rows count as if all classes were equally frequent. The prior then says how much likelier a
+    /// class is here than elsewhere, which is what the picture's answer lacks: that one knows the
+    /// frequencies already. Needs `full` or `cross-entropy`; not for classes of a handful of rows.
+    pub balance: bool,
     /// Passes over the labelled rows, within the two limits below.
     pub epochs: f64,
     /// Steps at least.
@@ -43,6 +50,8 @@ impl Default for FinetuneConfig {
         Self {
             loss: PresenceConfig::default(),
             negatives: Negatives::Sphere,
+            blur_km: 0.0,
+            balance: false,
             epochs: 20.0,
             min_steps: 200,
             max_steps: 10_000,
@@ -68,6 +77,12 @@ impl FinetuneConfig {
                 "finetune.loss.users",
                 !loss.users || loss.kind == PresenceKind::Full,
                 "false with another finetune.loss.kind than full",
+            ),
+            ("finetune.blur_km", blur(self.blur_km), "0 to 1000"),
+            (
+                "finetune.balance",
+                !self.balance || matches!(loss.kind, PresenceKind::Full | PresenceKind::CrossEntropy),
+                "false with another finetune.loss.kind than full or cross-entropy",
             ),
             ("finetune.epochs", not_negative(self.epochs), "0 or more"),
             ("finetune.max_steps", self.max_steps >= self.min_steps, "at least finetune.min_steps"),

@@ -137,6 +137,11 @@ fn positive(value: f64) -> bool {
     value.is_finite() && value > 0.0
 }
 
+/// Kilometres that a place may be moved by.
+fn blur(km: f64) -> bool {
+    (0.0..=1000.0).contains(&km)
+}
+
 fn not_negative(value: f64) -> bool {
     value.is_finite() && value >= 0.0
 }
@@ -187,6 +192,9 @@ mod tests {
             ("[pretrain]\nlearned_temperatures = true\n[pretrain.mc]\ntau_random = 0.001", "0.01"),
             ("[finetune.loss]\nkind = \"slds\"\nusers = true", "finetune.loss.kind"),
             ("[pretrain]\nnegatives = \"ocean\"", "ocean"),
+            ("[pretrain]\nblur_km = -1.0", "pretrain.blur_km"),
+            ("[finetune]\nblur_km = nan", "finetune.blur_km"),
+            ("[finetune]\nbalance = true\n[finetune.loss]\nkind = \"ssdl\"", "finetune.balance"),
             (
                 "[location.encoder]\nkind = \"space2vec-grid\"\nfrequencies = 0\nr_min = 1\nr_max = 2",
                 "frequencies",

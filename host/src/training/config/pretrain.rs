@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, not_negative, positive, share};
+use super::{Check, blur, not_negative, positive, share};
 use crate::training::{
     losses::{mc::McConfig, nce::NceConfig, temperature::MAX_SCALE},
     sampler::Negatives,
@@ -32,6 +32,8 @@ pub struct PretrainConfig {
     pub negatives: Negatives,
     /// Random places a row.
     pub negatives_per_row: usize,
+    /// Each step moves each place at random by about so many kilometres, as in `finetune.blur_km`.
+    pub blur_km: f64,
     /// Passes over the rows, within the two limits below.
     pub epochs: f64,
     /// Steps at least.
@@ -74,6 +76,7 @@ impl Default for PretrainConfig {
             mask_same_class: false,
             negatives: Negatives::Sphere,
             negatives_per_row: 1,
+            blur_km: 0.0,
             epochs: 40.0,
             min_steps: 200,
             max_steps: 20_000,
@@ -162,6 +165,7 @@ impl PretrainConfig {
                 !self.mask_same_class || contrastive,
                 "false: objective mse has no negatives",
             ),
+            ("pretrain.blur_km", blur(self.blur_km), "0 to 1000"),
             ("pretrain.epochs", not_negative(self.epochs), "0 or more"),
             ("pretrain.max_steps", self.max_steps >= self.min_steps, "at least pretrain.min_steps"),
             ("pretrain.batch", (2..=65_536).contains(&self.batch), "2 to 65536"),

@@ -65,6 +65,8 @@ pub struct Observed {
     pub others: Option<Tensor<1, Int>>,
     /// The photographers' terms.
     pub users: Option<UserViews>,
+    /// `[B]`, how much each row counts; all alike with `None`. For `full` and `cross-entropy`.
+    pub weights: Option<Tensor<1>>,
 }
 
 /// Scores of the photographers' vectors u.
@@ -83,14 +85,18 @@ pub struct UserViews {
 impl PresenceConfig {
     /// The loss, `[1]`.
     pub fn loss(&self, observed: Observed) -> Tensor<1> {
-        let Observed { logits, background, classes, others, users } = observed;
+        let Observed { logits, background, classes, others, users, weights } = observed;
         let [batch, q] = logits.dims();
         let classes: Tensor<2, Int> = classes.unsqueeze_dim(1);
         let background = background.filter(|_| self.background_weight != 0.0);
+        let weighed = |each: Tensor<2>| match &weights {
+            Some(weights) => each * weights.clone().unsqueeze_dim(1),
+            None => each,
+        };
         match self.kind {
-            PresenceKind::CrossEntropy => log_softmax(logits, 1).gather(1, classes).mean().neg(),
+            PresenceKind::CrossEntropy => weighed(log_softmax(logits, 1).gather(1, classes)).mean().neg(),
             PresenceKind::Full => {
-                let present = self.present_among(logits, classes.clone());
+                let present = weighed(self.present_among(logits, classes.clone()));
                 let loss = present.sum() / (batch * q) as f64;
                 let loss = match background {
                     Some(background) => loss + self.absent(background).mean() * self.background_weight,
@@ -172,6 +178,7 @@ mod tests {
             classes: ints([4, 0, 2]),
             others: Some(ints([1, 3, 4])),
             users: None,
+            weights: None,
         }
     }
 
@@ -210,14 +217,43 @@ mod tests {
     }
 
     #[test]
+    fn a_row_of_weight_2_counts_as_two() {
+        for kind in [PresenceKind::Full, PresenceKind::CrossEntropy] {
+            let config = PresenceConfig { kind, background_weight: 0.0, ..PresenceConfig::default() };
+            let once = Observed { background: None, ..observed() };
+            let weights = Tensor::from_data([0.5f32, 0.0, 1.0], &Device::flex());
+            let weighed = config.loss(Observed { weights: Some(weights), ..once.clone() });
+            // the last row twice, the first once, the second never: of six
+            let rows: Tensor<1, Int> = Tensor::from_data([0, 2, 2], &Device::flex());
+            let (logits, classes) = (once.logits.select(0, rows.clone()), once.classes.select(0, rows));
+            let repeated = config.loss(Observed {
+                logits,
+                classes,
+                background: None,
+                others: None,
+                users: None,
+                weights: None,
+            });
+            let [weighed, repeated] = [weighed, repeated].map(|loss| loss.into_scalar::<f32>());
+            assert!((2.0 * weighed - repeated).abs() < 1e-5, "{kind:?}: {weighed} {repeated}");
+        }
+    }
+
+    #[test]
     fn the_exact_form_has_a_gradient_where_eps_has_none() {
         let device = Device::flex().autodiff();
         let gradient = |eps| {
             let logits = Tensor::<2>::from_data([[-40.0f32, 0.0]], &device).require_grad();
             let classes = Tensor::<1, Int>::from_data([0], &device);
             let config = PresenceConfig { eps, ..PresenceConfig::default() };
-            let observed =
-                Observed { logits: logits.clone(), background: None, classes, others: None, users: None };
+            let observed = Observed {
+                logits: logits.clone(),
+                background: None,
+                classes,
+                others: None,
+                users: None,
+                weights: None,
+            };
             let grads = config.loss(observed).backward();
             logits.grad(&grads).unwrap().into_data().iter::<f32>().next().unwrap()
         };

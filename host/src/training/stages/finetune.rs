@@ -7,7 +7,7 @@ use burn::{
     module::{Module, Param},
     nn::LinearConfig,
     optim::GradientsParams,
-    tensor::{Device, Int, Tensor},
+    tensor::{Device, Int, Tensor, TensorData},
 };
 use csp_models::{
     labels::ClassId,
@@ -27,7 +27,7 @@ use crate::{
         optim::{AdamW, AdamWConfig, cosine},
         rng,
         runner::{Done, Stage},
-        sampler::{Batches, random_places},
+        sampler::{Batches, moved, random_places},
         weights::Weights,
     },
 };
@@ -56,8 +56,11 @@ pub(crate) struct Finetune {
     location: LocationConfig,
     seed: u64,
     pretrained: bool,
+    places: Vec<Situation>,
     positions: Tensor<2>,
     classes: Tensor<1, Int>,
+    /// `[classes]`, how much a row of each counts; only where they are balanced.
+    weights: Option<Tensor<1>>,
     /// Class of each row, on the host, and how many there are.
     seen: (Vec<ClassId>, usize),
     /// `[rows]`, -1 where it is not known; only with photographers' vectors.
@@ -160,6 +163,8 @@ impl Finetune {
             location: location.clone(),
             seed,
             pretrained: start.pretrained.is_some() || start.trained.is_some(),
+            weights: config.balance.then(|| balance(&seen, classes, &device)),
+            places,
             positions,
             classes: indices(seen.iter().map(|class| i32::from(class.0)), &device),
             seen: (seen, classes),
@@ -210,6 +215,18 @@ impl Finetune {
     }
 }
 
+/// What a row of each class counts so that all classes that were seen count alike and a row counts 1
+/// in the mean, `[classes]`.
+fn balance(seen: &[ClassId], classes: usize, device: &Device) -> Tensor<1> {
+    let mut counts = vec![0u32; classes];
+    seen.iter().for_each(|class| counts[class.index()] += 1);
+    let present = counts.iter().filter(|&&count| count > 0).count().max(1);
+    let fair = seen.len() as f64 / present as f64;
+    let weights: Vec<f32> =
+        counts.iter().map(|&count| if count > 0 { (fair / f64::from(count)) as f32 } else { 0.0 }).collect();
+    Tensor::from_data(TensorData::new(weights, [classes]), device)
+}
+
 impl Stage for Finetune {
     fn name(&self) -> &'static str {
         self.name
@@ -224,7 +241,18 @@ impl Stage for Finetune {
         let config = self.config.loss;
         let rows = indices(self.batches.at(step).iter().map(|&i| i as i32), &self.device);
         let batch = self.batches.size();
-        let mut parts = vec![self.positions.clone().select(0, rows.clone())];
+        let mut parts = vec![if self.config.blur_km > 0.0 {
+            let mut rng = rng::stream(self.seed, "finetune/blur", step);
+            let places: Vec<Situation> = (self.batches.at(step).iter())
+                .map(|&row| {
+                    let seen = self.places[row as usize];
+                    Situation { at: moved(seen.at, self.config.blur_km, &mut rng), ..seen }
+                })
+                .collect();
+            position_features(&self.location.encoder, &places, &self.device)
+        } else {
+            self.positions.clone().select(0, rows.clone())
+        }];
         let elsewhere = matches!(config.kind, PresenceKind::Full | PresenceKind::Ssdl);
         if elsewhere && config.background_weight != 0.0 {
             let stream = (self.seed, "finetune/random", step);
@@ -238,10 +266,13 @@ impl Stage for Finetune {
         let embedding = network.encoder.forward_dropping(Tensor::cat(parts, 0), &mut |x| dropout.apply(x));
         let logits = network.classes.forward(embedding.clone());
         let background = with_background.then(|| logits.clone().narrow(0, batch, batch));
+        let classes = self.classes.clone().select(0, rows.clone());
+        let weights = self.weights.clone().map(|weights| weights.select(0, classes.clone()));
         let observed = Observed {
+            weights,
             logits: logits.narrow(0, 0, batch),
             background,
-            classes: self.classes.clone().select(0, rows.clone()),
+            classes,
             others: (config.kind == PresenceKind::Slds).then(|| self.others(step)),
             users: self.of_users(rows, embedding),
         };

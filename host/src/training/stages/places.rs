@@ -96,6 +96,7 @@ impl PlaceFit {
                 network.encoder.forward_dropping(Tensor::cat(parts, 0), &mut |x| dropout.apply(x));
             let logits = network.classes.forward(embedding);
             let loss = self.loss.loss(Observed {
+                weights: None,
                 background: with_background.then(|| logits.clone().narrow(0, batch, batch)),
                 logits: logits.narrow(0, 0, batch),
                 classes: seen.clone().select(0, chosen),

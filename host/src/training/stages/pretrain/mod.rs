@@ -26,8 +26,9 @@ use crate::{
             unit_rows,
         },
         optim::{AdamW, AdamWConfig, cosine},
+        rng,
         runner::{Done, Stage},
-        sampler::{Batches, random_places},
+        sampler::{Batches, moved, random_places},
         weights::{Array, Weights},
     },
 };
@@ -51,6 +52,7 @@ pub(crate) struct Pretrain {
     config: PretrainConfig,
     location: LocationConfig,
     seed: u64,
+    places: Vec<Situation>,
     /// `[rows, position features]`, on the device like the next two.
     positions: Tensor<2>,
     /// `[rows, image features]`, where they are known beforehand.
@@ -126,6 +128,7 @@ impl Pretrain {
             config: config.clone(),
             location: location.clone(),
             seed,
+            places: places.to_vec(),
             positions: position_features(&location.encoder, places, &device),
             images: None,
             classes: config.mask_same_class.then(|| indices(ids(), &device)),
@@ -171,8 +174,12 @@ impl Pretrain {
 
     fn batch(&mut self, step: u64, images: Tensor<2>) -> Batch {
         let [_, _, second] = self.config.weights();
-        let rows = indices(self.batches.at(step).iter().map(|&i| i as i32), &self.device);
-        let positions = self.positions.clone().select(0, rows.clone());
+        let step_rows = self.batches.at(step).to_vec();
+        let rows = indices(step_rows.iter().map(|&i| i as i32), &self.device);
+        let positions = match self.moved(step, &step_rows) {
+            Some(places) => position_features(&self.location.encoder, &places, &self.device),
+            None => self.positions.clone().select(0, rows.clone()),
+        };
         let mut parts = vec![positions.clone()];
         if second != 0.0 {
             parts.push(positions);
@@ -188,6 +195,17 @@ impl Pretrain {
             with_second: second != 0.0,
             draws: random.len(),
         }
+    }
+
+    /// Where the rows of a step are taken to be, moved about where that is asked for.
+    fn moved(&self, step: u64, rows: &[u32]) -> Option<Vec<Situation>> {
+        let km = Some(self.config.blur_km).filter(|&km| km > 0.0)?;
+        let mut rng = rng::stream(self.seed, "pretrain/blur", step);
+        let moved = rows.iter().map(|&row| {
+            let seen = self.places[row as usize];
+            Situation { at: moved(seen.at, km, &mut rng), ..seen }
+        });
+        Some(moved.collect())
     }
 
     /// Random places of a step, the `c`-th of row `i` at `c·B + i`; none without their term.

@@ -134,7 +134,13 @@ impl Pretrain {
         let replica = &self.replicas[at];
         let pair = self.pair.clone().fork(&replica.device);
         let own = indices(rows[from..from + height].iter().map(|&row| row as i32), &replica.device);
-        let positions = replica.positions.clone().select(0, own.clone());
+        let positions = match self.moved(step, rows) {
+            Some(places) => {
+                let places = &places[from..from + height];
+                position_features(&self.location.encoder, places, &replica.device)
+            }
+            None => replica.positions.clone().select(0, own.clone()),
+        };
         let [_, _, second] = self.config.weights();
         let mut inputs = vec![positions.clone()];
         if second != 0.0 {
