@@ -3,7 +3,10 @@
 
     pip install numpy onnx onnxruntime
     csp-tools dump-logits model.cspm table.csv --split val --limit 500 -o dump
-    tools/onnx_referee.py dump
+    tools/onnx_referee.py dump [--twin model.u8.onnx] [--twin model.qdq.onnx]
+
+A twin is what `csp-host export --activations u8` or `--format qdq` writes beside the same bundle: it has
+to answer as the bundle's int8 network does, up to the rounding of what is rounded elsewhere.
 
 The dump holds the bundle, the pixels fed (after decoding and resizing, so that no second picture
 decoder is involved) and the logits the device's engine answered. Exit code 1 if a file is not valid
@@ -63,6 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dump", type=pathlib.Path, help="directory of csp-tools dump-logits")
     parser.add_argument("--optimise", action="store_true", help="let onnxruntime rewrite the graph")
+    parser.add_argument("--twin", type=pathlib.Path, action="append", default=[], help="another form of image.onnx")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
@@ -104,6 +108,22 @@ def main() -> int:
         report[name]["verdict"] = "agrees" if fits else "DIFFERS"
         if not fits:
             failed.append(name)
+    for path in args.twin:
+        model = path.read_bytes()
+        proto = onnx.load_from_string(model)
+        onnx.checker.check_model(proto, full_check=True)
+        unsigned = proto.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+        theirs = run(model, planar if unsigned else (planar ^ 0x80).view(np.int8), args.optimise)
+        ours = np.fromfile(args.dump / "image.onnx.logits.f32", np.float32).reshape(-1, classes)
+        figures = compare(ours, theirs)
+        # operators of floats round a sum once more before they requantize it
+        exact = not args.optimise and not any(node.op_type == "Conv" for node in proto.graph.node)
+        rounded = figures["relative_rms"] <= INT8_RELATIVE_RMS and figures["top1_agreement"] >= INT8_TOP1
+        fits = figures["relative_max"] <= INT8_RELATIVE if exact else rounded
+        verdict = "agrees" if fits else "DIFFERS"
+        report[path.name] = {"checker": "ok", "bytes": len(model)} | figures | {"verdict": verdict}
+        if not fits:
+            failed.append(path.name)
     if args.json:
         print(json.dumps(report, indent=2))
     else:

@@ -96,6 +96,43 @@ pub struct QuantizationReport {
     pub top1_int8: Option<f64>,
     /// Share of pictures on which both name the same class.
     pub agreement: f64,
+    /// Layers that stay f32 because their integer form costs too much.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub f32_layers: Vec<String>,
+    /// Whether the loss is within the budget; `None` when the pictures carry no labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateReport>,
+}
+
+/// Whether quantization cost more than it may. Classes within the budget are not listed; the model card
+/// has them all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GateReport {
+    /// Top-1 accuracy that may be lost, 0 to 1.
+    pub max_drop: f64,
+    /// Recall that any one class may lose, 0 to 1.
+    pub max_class_drop: f64,
+    /// False when more than that was lost, beyond doubt.
+    pub passed: bool,
+    /// The export was written although it did not pass, because the user asked for it.
+    pub forced: bool,
+    /// What lost more than it may; `all` stands for all pictures together.
+    pub lost: Vec<ClassLoss>,
+    /// What lost more than it may on so few pictures that it may be chance.
+    pub unclear: Vec<ClassLoss>,
+}
+
+/// Recall of a class before and after quantization.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassLoss {
+    /// The class's name.
+    pub class: String,
+    /// Pictures of it that were compared.
+    pub pictures: u32,
+    /// Share of them that f32 names right, 0 to 1.
+    pub f32: f64,
+    /// Share of them that int8 names right, 0 to 1.
+    pub int8: f64,
 }
 
 /// Where a model comes from: enough to train it again.

@@ -87,10 +87,13 @@ pub fn run(args: &RandomArgs) -> Result<()> {
         name: format!("random-{backbone}-{}", args.side),
     };
     let pictures: Vec<Vec<u8>> = (0..args.calibration as u64).map(|seed| picture(seed, args.side)).collect();
-    let settings =
-        quantize::Settings { method: Some(quantize::Method::MinMax), head: Some(quantize::Head::Integer) };
+    let settings = quantize::Settings {
+        method: Some(quantize::Method::MinMax),
+        head: Some(quantize::Head::Integer),
+        ..Default::default()
+    };
     let options = Options { format: NumberFormat::Int8, settings, ..Options::default() };
-    let (bundle, report) = export::export(&model, &pictures, &[], &options)?;
+    let export::Exported { bundle, report, .. } = export::export(&model, &pictures, &[], &options)?;
     bundle.write(&args.output)?;
     for (name, size) in &report.files {
         eprintln!("{name}: {size} bytes");

@@ -1,14 +1,26 @@
 //! `csp-host export`.
 
-use std::path::{Path, PathBuf};
+mod report;
 
-use anyhow::{Result, bail};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
 use burn::tensor::Device;
-use csp_models::manifest::NumberFormat;
+use csp_models::{bundle::write_atomically, manifest::NumberFormat};
 
 use super::{Context, Refused, print_json};
 use crate::{
-    export::{self, ExportReport, Options, pictures, quantize::Settings},
+    export::{
+        self, ExportError, ExportReport, Exported, Options,
+        gate::{Budget, Gate, Verdict},
+        onnx,
+        pictures::{self, RunPictures},
+        quantize::{Method, Settings},
+        twins::Twin,
+    },
     training::TrainedModel,
 };
 
@@ -21,14 +33,54 @@ pub enum Quantize {
     None,
 }
 
+/// Whether channels are evened out across layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Equalise {
+    /// If that errs less on calibration pictures held out.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// How activations are stored in a twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Activations {
+    /// As the trap has them.
+    I8,
+    /// 128 higher, so that onnxruntime on x86 finds its fast kernels; weights stay int8.
+    U8,
+}
+
+/// How an int8 network is spelt in a twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// QLinearConv and MatMulInteger, as the trap has them.
+    Qlinear,
+    /// Operators of floats between QuantizeLinear and DequantizeLinear, as compilers for other chips
+    /// want them.
+    Qdq,
+}
+
 /// Make the bundle that a trap runs: ONNX, int8, manifest, model card.
 ///
 /// The accuracy of f32 and int8 is measured with the engine the trap runs, on pictures of the run's
-/// hold-out, and printed before anything is written. If int8 loses more than --max-loss nothing is
-/// written (exit code 3) unless --force.
+/// hold-out, and printed before anything is written. Where int8 loses more than --max-drop, or a class
+/// more than --max-class-drop, the layers that cost most stay f32, as few as help; where that does not
+/// help either, nothing is written (exit code 3) unless --force, and then the manifest says so.
+///
+/// A class's loss counts if it is larger than the budget and no chance (McNemar's exact test, 5 % over
+/// all classes together): a class of twenty pictures is warned about, not refused for one flip.
+///
+/// With --format qdq or --activations u8 the same network is written once more, beside the bundle, for
+/// other toolchains: model.qdq.onnx, model.u8.onnx, or model.qdq.u8.onnx with both. A trap runs the
+/// bundle alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   csp-host export runs/first --quantize int8 -o model.cspm --licence 'photos: CC BY 4.0'
+  csp-host export runs/first --max-drop 0.3 --max-class-drop 2 --report report -o model.cspm
+  csp-host export runs/first --format qdq --activations u8 -o model.cspm   # and model.qdq.u8.onnx
   csp-host export runs/first --quantize none -o model.f32.cspm --json")]
 pub struct ExportArgs {
     /// A run directory of `csp-host train`.
@@ -39,21 +91,49 @@ pub struct ExportArgs {
     /// The bundle to write.
     #[arg(short, long, value_name = "MODEL.cspm")]
     pub output: PathBuf,
-    /// Training pictures from which the ranges of the activations are taken.
+    /// Training pictures from which the ranges of the activations are taken, a quarter of them to choose
+    /// the method on; at least 16.
     #[arg(long, default_value_t = 256, value_name = "N")]
     pub calibration_images: usize,
+    /// How ranges are taken from them; default: whichever errs least.
+    #[arg(long, value_enum, value_name = "METHOD")]
+    pub calibration: Option<Method>,
+    /// Even the channels out across layers before quantizing (cross-layer equalisation).
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub equalise: Equalise,
     /// Licence of data or weights, for manifest and model card; may be given several times.
     #[arg(long, value_name = "TEXT")]
     pub licence: Vec<String>,
     /// Name of the model; default: the run's.
     #[arg(long)]
     pub name: Option<String>,
-    /// Points of top-1 accuracy that int8 may lose; a single picture of the hold-out always may.
-    #[arg(long, default_value_t = 2.0, value_name = "POINTS")]
-    pub max_loss: f64,
-    /// Write even if int8 loses more.
+    /// Points of top-1 accuracy that int8 may lose; below 500 pictures of the hold-out, beyond doubt.
+    #[arg(long, alias = "max-loss", default_value_t = 0.5, value_name = "POINTS")]
+    pub max_drop: f64,
+    /// Points of recall that any class may lose, beyond doubt.
+    #[arg(long, default_value_t = 3.0, value_name = "POINTS")]
+    pub max_class_drop: f64,
+    /// Write even if int8 loses more; the manifest says so.
     #[arg(long)]
     pub force: bool,
+    /// Every layer in integers, whatever that costs.
+    #[arg(long, conflicts_with = "keep_f32")]
+    pub no_mixed: bool,
+    /// Keep this layer in f32, by its name in the report; may be given several times.
+    #[arg(long, value_name = "LAYER")]
+    pub keep_f32: Vec<String>,
+    /// Measure what each layer costs by itself, even if int8 keeps within the budget.
+    #[arg(long)]
+    pub sensitivity: bool,
+    /// Write a twin beside the bundle with activations of this type.
+    #[arg(long, value_enum, default_value = "i8", value_name = "TYPE")]
+    pub activations: Activations,
+    /// Write a twin beside the bundle in this form.
+    #[arg(long, value_enum, default_value = "qlinear", value_name = "FORM")]
+    pub format: Format,
+    /// Folder for quantization.svg, quantization.png and quantization.json; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
     /// One JSON document on stdout.
     #[arg(long)]
     pub json: bool,
@@ -67,12 +147,46 @@ impl ExportArgs {
             quantize: Quantize::Int8,
             output: output.into(),
             calibration_images: 256,
+            calibration: None,
+            equalise: Equalise::Auto,
             licence: vec!["generated sample: CC0-1.0".into()],
             name: None,
-            max_loss: 2.0,
+            max_drop: 0.5,
+            max_class_drop: 3.0,
             force: false,
+            no_mixed: false,
+            keep_f32: Vec::new(),
+            sensitivity: false,
+            activations: Activations::I8,
+            format: Format::Qlinear,
+            report: None,
             json: false,
         }
+    }
+
+    fn budget(&self) -> Result<Budget> {
+        let points = |option: &str, points: f64| match points.is_finite() && (0.0..=100.0).contains(&points) {
+            true => Ok(points / 100.0),
+            false => bail!("--{option} {points}: it must be 0 to 100 points"),
+        };
+        Ok(Budget {
+            top1: points("max-drop", self.max_drop)?,
+            class: points("max-class-drop", self.max_class_drop)?,
+        })
+    }
+
+    /// The twin that is asked for, and where it goes.
+    fn twin(&self) -> Result<Option<(Twin, PathBuf)>> {
+        let twin = Twin { unsigned: self.activations == Activations::U8, qdq: self.format == Format::Qdq };
+        if twin == Twin::default() {
+            return Ok(None);
+        }
+        if self.quantize == Quantize::None {
+            bail!(
+                "--activations u8 and --format qdq are forms of an int8 network: leave --quantize none out"
+            );
+        }
+        Ok(Some((twin, self.output.with_extension(format!("{}.onnx", twin.suffix())))))
     }
 }
 
@@ -83,9 +197,7 @@ impl ExportArgs {
 /// when int8 loses too much.
 pub fn run(args: &ExportArgs, context: &Context) -> Result<()> {
     check_output(&args.output)?;
-    if !(args.max_loss.is_finite() && args.max_loss >= 0.0) {
-        bail!("--max-loss {}: it must be 0 or more points", args.max_loss);
-    }
+    let (budget, twin) = (args.budget()?, args.twin()?);
     let model = TrainedModel::load(&args.run, &Device::flex())?;
     context.voice.say("reading calibration and hold-out pictures");
     let pictures = pictures::of_run(&args.run, &model, args.calibration_images)?;
@@ -96,33 +208,114 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<()> {
         },
         name: args.name.clone(),
         licences: args.licence.clone(),
-        settings: Settings::default(),
-        max_loss: args.max_loss / 100.0,
+        settings: Settings {
+            method: args.calibration,
+            equalise: match args.equalise {
+                Equalise::Auto => None,
+                Equalise::On => Some(true),
+                Equalise::Off => Some(false),
+            },
+            f32_layers: args.keep_f32.iter().cloned().collect(),
+            ..Settings::default()
+        },
+        mixed: !args.no_mixed,
+        sensitivity: args.sensitivity,
+        budget,
+        force: args.force,
     };
     context.voice.say(match args.quantize {
         Quantize::Int8 => "exporting, quantizing, measuring f32 and int8",
         Quantize::None => "exporting, measuring",
     });
-    let (bundle, report) = export::export(&model, &pictures.calibration, &pictures.compare, &options)?;
+    let exported = export::export(&model, &pictures.calibration, &pictures.compare, &options);
+    let Exported { bundle, report, quantized } = exported.map_err(|error| named(error, &pictures))?;
     if args.json {
         print_json(&report)?
     } else {
-        print(&report)
+        report::print(&report)
     }
-    if !report.passes() && !args.force {
-        let lost = 100.0 * report.lost.unwrap_or_default();
-        return Err(Refused(anyhow::anyhow!(
-            "int8 loses {lost:.1} points of top-1, --max-loss allows {:.1}: nothing written; give more calibration \
-             pictures, export --quantize none, or --force",
-            args.max_loss
-        ))
-        .into());
+    warn(&report, &pictures, context);
+    if let Some(dir) = &args.report {
+        report::write(dir, &report)?;
+        context.voice.say(&format!("wrote {}", dir.join("quantization.svg").display()));
+    }
+    if let Some(gate) = report.gate.as_ref().filter(|gate| !gate.passes() && !args.force) {
+        return Err(Refused(anyhow::anyhow!("{}", refusal(gate))).into());
     }
     bundle.write(&args.output)?;
     let size: u64 = report.files.values().sum();
     let short = &report.digest[..12];
     context.voice.say(&format!("wrote {} · {} · {short}", args.output.display(), bytes(size)));
+    if let (Some((twin, path)), Some(quantized)) = (twin, quantized) {
+        let file = onnx::encode(&twin.of(&quantized.graph)?);
+        write_atomically(&path, |out| out.write_all(&file)).with_context(|| path.display().to_string())?;
+        context.voice.say(&format!("wrote {} · {}", path.display(), bytes(file.len() as u64)));
+    }
     Ok(())
+}
+
+/// Why nothing is written, and what can be done.
+fn refusal(gate: &Gate) -> String {
+    let lost: Vec<String> = gate
+        .with(Verdict::Lost)
+        .take(8)
+        .map(|drop| {
+            let of =
+                if drop.class == gate.top1.class { "top-1".into() } else { format!("class {}", drop.class) };
+            format!(
+                "{of} loses {:.1} points ({:.1} to {:.1}) on {} pictures",
+                100.0 * drop.drop,
+                100.0 * drop.interval[0],
+                100.0 * drop.interval[1],
+                drop.n
+            )
+        })
+        .collect();
+    format!(
+        "{}; --max-drop allows {:.1} points of top-1, --max-class-drop {:.1} of a class: nothing written; give more \
+         --calibration-images, export --quantize none, or --force",
+        lost.join(", "),
+        100.0 * gate.budget.top1,
+        100.0 * gate.budget.class
+    )
+}
+
+/// An error with the files of the calibration pictures it is about.
+fn named(error: ExportError, pictures: &RunPictures) -> anyhow::Error {
+    let files: Vec<String> = error
+        .pictures()
+        .iter()
+        .filter_map(|&i| pictures.files.get(i))
+        .take(3)
+        .map(|path| path.display().to_string())
+        .collect();
+    match files.is_empty() {
+        true => error.into(),
+        false => anyhow::anyhow!("{error} ({})", files.join(", ")),
+    }
+}
+
+/// What is no error and should be known.
+fn warn(report: &ExportReport, pictures: &RunPictures, context: &Context) {
+    for drop in report.gate.iter().flat_map(|gate| gate.with(Verdict::Unclear)) {
+        let what = if drop.class == "all" { "top-1".into() } else { format!("class {}", drop.class) };
+        context.voice.say(&format!(
+            "unclear: {what} loses {:.1} points on {} pictures, {} against {} that differ: more pictures would tell",
+            100.0 * drop.drop,
+            drop.n,
+            drop.only_f32,
+            drop.only_int8
+        ));
+    }
+    for outlier in &report.outliers {
+        let file = pictures.files.get(outlier.picture);
+        context.voice.say(&format!(
+            "outlier: the range of {} is {:.0} times that of all but 1 in 10,000 of its numbers, furthest on {}",
+            outlier.tensor,
+            outlier.stretch,
+            file.map_or(format!("calibration picture {}", outlier.picture), |path| path.display().to_string())
+        ));
+    }
 }
 
 /// Minutes of work should not end at a folder that is not there.
@@ -135,44 +328,6 @@ fn check_output(output: &Path) -> Result<()> {
         bail!("{}: is a folder, name a file such as model.cspm", output.display());
     }
     Ok(())
-}
-
-fn print(report: &ExportReport) {
-    outln!("{}", report.name);
-    outln!("{:<24} {:>10} {:>10}", "", "f32", if report.int8.is_some() { "int8" } else { "" });
-    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-    if let Some(f32_accuracy) = &report.f32 {
-        let int8 = |pick: fn(&export::Accuracy) -> f64| {
-            report.int8.as_ref().map_or(String::new(), |a| percent(pick(a)))
-        };
-        outln!("{:<24} {:>10} {:>10}", "image top-1", percent(f32_accuracy.top1), int8(|a| a.top1));
-        outln!("{:<24} {:>10} {:>10}", "image top-3", percent(f32_accuracy.top3), int8(|a| a.top3));
-        outln!("{:<24} {:>10}", "hold-out pictures", f32_accuracy.n);
-    } else {
-        outln!("accuracy not measured: the run holds no labelled pictures out");
-    }
-    if let Some(quantization) = &report.quantization {
-        outln!("{:<24} {:>10} {:>10}", "same answer", "", percent(quantization.agreement));
-        outln!(
-            "{:<24} {} on {} pictures",
-            "quantization",
-            quantization.method,
-            quantization.calibration_images
-        );
-        for attempt in &report.tried {
-            outln!(
-                "{:<24} {:<18} {:?} head {:>6.1} dB",
-                "  tried",
-                attempt.ranges,
-                attempt.head,
-                attempt.snr_db
-            );
-        }
-    }
-    outln!("{:<24} {:.1} M", "multiply-adds a picture", report.multiply_adds as f64 / 1e6);
-    for (name, size) in &report.files {
-        outln!("{:<24} {:>10}", name, bytes(*size));
-    }
 }
 
 pub(super) fn bytes(count: u64) -> String {

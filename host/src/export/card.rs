@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use csp_models::manifest::{Manifest, NumberFormat};
 
-use super::{ExportReport, quantize::Quantized};
+use super::{ExportReport, gate::Verdict, quantize::Quantized};
 
 pub(super) fn card(manifest: &Manifest, report: &ExportReport, quantized: Option<&Quantized>) -> String {
     let mut out = String::new();
@@ -69,24 +69,39 @@ fn write(
         }
     }
 
+    losses(out, report)?;
+
     writeln!(out, "## Numbers\n")?;
     match (manifest.image_format, quantized) {
         (NumberFormat::Int8, Some(quantized)) => {
             writeln!(
                 out,
-                "`image.onnx` is int8 (profile {}): every convolution is a QLinearConv with weights scaled a channel; \
-                 activation ranges by {} on {} pictures; rounding of the weights is compensated in the biases; \
+                "`image.onnx` is int8 (profile {}): every convolution is a QLinearConv with weights scaled a channel{}; \
+                 {}activation ranges by {} on {} pictures; rounding of the weights is compensated in the biases; \
                  {}. Signal to noise of the logits {:.1} dB. `image.f32.onnx` is the network before quantization.",
                 super::quantize::PROFILE,
-                quantized.method.name(),
+                match quantized.f32_layers.len() {
+                    0 => String::new(),
+                    n => format!(
+                        ", but {n} that cost too much and stay f32 ({})",
+                        quantized
+                            .f32_layers
+                            .iter()
+                            .map(|name| format!("`{name}`"))
+                            .collect::<Vec<_>>()
+                            .join(", ")
+                    ),
+                },
+                if quantized.chosen.equalised { "channels evened out across layers; " } else { "" },
+                quantized.chosen.ranges.name(),
                 quantized.calibration_images,
-                match quantized.head {
+                match quantized.chosen.head {
                     super::quantize::Head::Integer =>
                         "the linear layer is int8 with f32 logits (MatMulInteger)",
                     super::quantize::Head::Float =>
                         "the linear layer stays f32, its integer form cost too much",
                 },
-                quantized.snr_db
+                quantized.chosen.snr_db
             )?;
             if let Some(report) = &report.quantization {
                 writeln!(
@@ -138,6 +153,38 @@ fn write(
         }
     }
     Ok(())
+}
+
+/// f32 and int8, class by class.
+fn losses(out: &mut String, report: &ExportReport) -> std::fmt::Result {
+    let Some(gate) = &report.gate else { return Ok(()) };
+    let (top1, class) = (100.0 * gate.budget.top1, 100.0 * gate.budget.class);
+    let limits = format!("{top1:.1} points of top-1 and {class:.1} of a class");
+    match report.quantization.as_ref().and_then(|quantization| quantization.gate.as_ref()) {
+        Some(found) if !found.passed => {
+            writeln!(out, "**int8 loses more than {limits}; the bundle was written although it does.**\n")?
+        }
+        _ => writeln!(out, "int8 loses no more than {limits}, beyond doubt.\n")?,
+    }
+    writeln!(out, "| class | pictures | f32 | int8 | lost, points (95 %) | |\n|---|---|---|---|---|---|")?;
+    for drop in &gate.classes {
+        let [low, high] = drop.interval.map(|end| 100.0 * end);
+        writeln!(
+            out,
+            "| {} | {} | {:.1} % | {:.1} % | {:.1} ({low:.1} to {high:.1}) | {} |",
+            drop.class.replace('|', "\\|"),
+            drop.n,
+            100.0 * drop.f32,
+            100.0 * drop.int8,
+            100.0 * drop.drop,
+            match drop.verdict {
+                Verdict::Kept => "",
+                Verdict::Unclear => "more than may be, perhaps by chance",
+                Verdict::Lost => "lost",
+            }
+        )?;
+    }
+    writeln!(out)
 }
 
 fn or_unknown(text: &str) -> &str {

@@ -56,6 +56,23 @@ pub enum ExportError {
     Calibration {
         /// What is wrong, and what to do.
         problem: String,
+        /// Positions of the pictures it is wrong with, if it is with some.
+        pictures: Vec<usize>,
+    },
+    /// A layer computes NaN or infinity on a calibration picture.
+    #[error(
+        "{network}: {node} gives NaN or infinity (value {tensor}) on calibration picture {picture}: the training \
+         diverged, train again with a lower learning rate"
+    )]
+    Activation {
+        /// Which network.
+        network: String,
+        /// The operator.
+        node: String,
+        /// The value it computes.
+        tensor: String,
+        /// Position of the picture.
+        picture: usize,
     },
     /// Model and classes or input do not belong together.
     #[error("{field}: {problem}")]
@@ -76,4 +93,15 @@ pub enum ExportError {
         /// Why.
         reason: String,
     },
+}
+
+impl ExportError {
+    /// Positions of the calibration pictures it is about; empty for none in particular.
+    pub fn pictures(&self) -> &[usize] {
+        match self {
+            Self::Calibration { pictures, .. } => pictures,
+            Self::Activation { picture, .. } => std::slice::from_ref(picture),
+            _ => &[],
+        }
+    }
 }

@@ -11,6 +11,8 @@ pub enum Numbers {
     F32(Vec<f32>),
     /// int8
     I8(Vec<i8>),
+    /// uint8
+    U8(Vec<u8>),
     /// int32
     I32(Vec<i32>),
     /// int64: shapes and axes
@@ -24,6 +26,8 @@ pub enum Element {
     F32,
     /// int8
     I8,
+    /// uint8
+    U8,
     /// int32
     I32,
     /// int64
@@ -73,6 +77,7 @@ impl Constant {
         match self.numbers {
             Numbers::F32(_) => Element::F32,
             Numbers::I8(_) => Element::I8,
+            Numbers::U8(_) => Element::U8,
             Numbers::I32(_) => Element::I32,
             Numbers::I64(_) => Element::I64,
         }
@@ -257,18 +262,20 @@ impl Graph {
 
     /// Multiply-adds of one run: convolutions and matrix products.
     pub fn multiply_adds(&self) -> u64 {
+        self.nodes.iter().map(|node| self.multiply_adds_of(node)).sum()
+    }
+
+    /// Multiply-adds of one of its nodes.
+    pub fn multiply_adds_of(&self, node: &Node) -> u64 {
         let size = |shape: &[usize]| shape.iter().product::<usize>() as u64;
-        let cost = |node: &Node| {
-            let weight = |at: usize| node.inputs.get(at).map_or(&[][..], |name| self.shape(name));
-            match node.op {
-                // each output is a dot product over one filter
-                "Conv" => size(self.shape(&node.output)) * size(weight(1).get(1..).unwrap_or(&[])),
-                "QLinearConv" => size(self.shape(&node.output)) * size(weight(3).get(1..).unwrap_or(&[])),
-                "Gemm" | "MatMul" | "MatMulInteger" => size(weight(1)),
-                _ => 0,
-            }
-        };
-        self.nodes.iter().map(cost).sum()
+        let weight = |at: usize| node.inputs.get(at).map_or(&[][..], |name| self.shape(name));
+        match node.op {
+            // each output is a dot product over one filter
+            "Conv" => size(self.shape(&node.output)) * size(weight(1).get(1..).unwrap_or(&[])),
+            "QLinearConv" => size(self.shape(&node.output)) * size(weight(3).get(1..).unwrap_or(&[])),
+            "Gemm" | "MatMul" | "MatMulInteger" => size(weight(1)),
+            _ => 0,
+        }
     }
 }
 

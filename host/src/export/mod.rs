@@ -13,6 +13,7 @@ mod accuracy;
 mod capture;
 mod card;
 mod error;
+pub mod gate;
 pub mod graph;
 pub mod lower;
 pub mod onnx;
@@ -20,7 +21,9 @@ pub mod pictures;
 pub mod quantize;
 mod run;
 mod simplify;
+pub mod twins;
 mod verify;
+mod within;
 
 use std::collections::BTreeMap;
 
@@ -34,7 +37,9 @@ pub use crate::evaluation::Accuracy;
 use crate::training::TrainedModel;
 pub use error::ExportError;
 
+use gate::{Budget, Gate};
 use graph::Graph;
+use quantize::{Attempt, LayerNoise, LayerReport, Outlier};
 
 /// What may be chosen about an export.
 #[derive(Clone, Debug)]
@@ -47,21 +52,41 @@ pub struct Options {
     pub licences: Vec<String>,
     /// About the quantization.
     pub settings: quantize::Settings,
-    /// Largest loss of top-1 accuracy by quantization that passes the gate, 0 to 1.
-    pub max_loss: f64,
+    /// Layers that cost most may stay f32 where int8 alone does not keep within the budget.
+    pub mixed: bool,
+    /// Every layer's share in the noise is measured, whether that is needed or not.
+    pub sensitivity: bool,
+    /// What quantization may cost.
+    pub budget: Budget,
+    /// The bundle will be written even if quantization costs more, and is to say so.
+    pub force: bool,
 }
 
 impl Default for Options {
-    /// int8, at most 2 points of top-1 lost.
+    /// int8 within the default [`Budget`].
     fn default() -> Self {
         Self {
             format: NumberFormat::Int8,
             name: None,
             licences: Vec::new(),
             settings: quantize::Settings::default(),
-            max_loss: 0.02,
+            mixed: true,
+            sensitivity: false,
+            budget: Budget::default(),
+            force: false,
         }
     }
+}
+
+/// A bundle in memory, and how it came about.
+#[derive(Debug)]
+pub struct Exported {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// What was done and measured.
+    pub report: ExportReport,
+    /// The int8 network, which twins are made from.
+    pub quantized: Option<quantize::Quantized>,
 }
 
 /// What an export did and measured.
@@ -83,31 +108,28 @@ pub struct ExportReport {
     pub quantization: Option<QuantizationReport>,
     /// What the quantizer tried: method, form of the linear layers, signal to noise of the logits.
     pub tried: Vec<Attempt>,
-    /// Top-1 lost by quantization, 0 to 1 (negative: gained); `None` without labelled pictures.
-    pub lost: Option<f64>,
-    /// The largest loss that passes.
-    pub max_loss: f64,
+    /// Signal to noise of each layer of the int8 network.
+    pub layers: Vec<LayerReport>,
+    /// What each layer costs by itself, the one that costs most first; where it was asked for or needed.
+    pub sensitivity: Vec<LayerNoise>,
+    /// Values whose range a few numbers set; positions among the calibration pictures.
+    pub outliers: Vec<Outlier>,
+    /// f32 and int8 class by class, and what of it is too much; `None` without labelled pictures.
+    pub gate: Option<Gate>,
     /// SHA-256 of the manifest.
     pub digest: String,
 }
 
-/// One quantization that was tried.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Attempt {
-    /// Method of the activation ranges.
-    pub ranges: &'static str,
-    /// Form of the linear layers.
-    pub head: quantize::Head,
-    /// Signal to noise of the logits on held-out calibration pictures, dB.
-    pub snr_db: f64,
-}
-
 impl ExportReport {
-    /// True unless quantization lost more than it may. One picture is always allowed: on a small
-    /// hold-out a single flip is several points and says nothing.
+    /// Bytes of the int8 image network for one of the f32 one.
+    pub fn size_ratio(&self) -> Option<f64> {
+        let (int8, f32) = (self.files.get(file::IMAGE)?, self.files.get(file::IMAGE_F32)?);
+        (*f32 > 0).then(|| *int8 as f64 / *f32 as f64)
+    }
+
+    /// True unless quantization cost more than the budget, beyond doubt.
     pub fn passes(&self) -> bool {
-        let pictures = self.int8.as_ref().map_or(0, |accuracy| accuracy.n) as f64;
-        self.lost.is_none_or(|lost| lost * pictures <= (self.max_loss * pictures).max(1.0) + 1e-6)
+        self.gate.as_ref().is_none_or(Gate::passes)
     }
 }
 
@@ -125,7 +147,7 @@ pub fn export(
     calibration: &[Vec<u8>],
     compare: &[(Vec<u8>, ClassId)],
     options: &Options,
-) -> Result<(Bundle, ExportReport), ExportError> {
+) -> Result<Exported, ExportError> {
     if model.place_only > 0 {
         let added = &model.labels.0[model.labels.len().saturating_sub(model.place_only)..];
         let names: Vec<&str> = added.iter().map(|label| label.name.as_str()).collect();
@@ -175,34 +197,45 @@ pub fn export(
         int8: None,
         quantization: None,
         tried: Vec::new(),
-        lost: None,
-        max_loss: options.max_loss,
+        layers: Vec::new(),
+        sensitivity: Vec::new(),
+        outliers: Vec::new(),
+        gate: None,
         digest: String::new(),
     };
     let mut details = None;
     if options.format == NumberFormat::Int8 {
-        let quantized = quantize::quantize(&image, &model.input, calibration, options.settings)?;
         files.insert(file::IMAGE_F32.into(), onnx::encode(&image));
-        files.insert(file::IMAGE.into(), onnx::encode(&quantized.graph));
-        let integer = assemble(NumberFormat::Int8, files.clone(), None)?;
-        let answers = accuracy::answers(&integer, &pictures)?;
-        report.int8 = accuracy::accuracy(&answers, &pictures);
-        report.tried = quantized
-            .tried
-            .iter()
-            .map(|&(method, head, snr_db)| Attempt { ranges: method.name(), head, snr_db })
-            .collect();
-        report.lost = match (&report.f32, &report.int8) {
-            (Some(before), Some(after)) => Some(before.top1 - after.top1),
-            _ => None,
+        let truth: Vec<Option<ClassId>> = pictures.iter().map(|(_, class)| *class).collect();
+        let measure = |quantized: &quantize::Quantized| -> Result<Measured, ExportError> {
+            let mut files = files.clone();
+            files.insert(file::IMAGE.into(), onnx::encode(&quantized.graph));
+            let answers = accuracy::answers(&assemble(NumberFormat::Int8, files, None)?, &pictures)?;
+            let gate = Gate::of(&model.labels, &truth, &f32_answers, &answers, options.budget);
+            Ok(Measured { answers, gate })
         };
+        let within::Within { quantized, measured, sensitivity } =
+            within::budget(&image, &model.input, calibration, options, measure)?;
+        files.insert(file::IMAGE.into(), onnx::encode(&quantized.graph));
+        report.int8 = accuracy::accuracy(&measured.answers, &pictures);
+        report.gate = measured.gate;
+        report.tried = quantized.tried.clone();
+        report.layers = quantized.layers.clone();
+        report.outliers = quantized.outliers.clone();
+        report.sensitivity = sensitivity;
+        let equalised = if quantized.chosen.equalised { "equalised channels, " } else { "" };
         report.quantization = Some(QuantizationReport {
-            method: format!("{} ranges, per-channel weights, bias correction", quantized.method.name()),
+            method: format!(
+                "{equalised}{} ranges, per-channel weights, bias correction",
+                quantized.chosen.ranges.name()
+            ),
             calibration_images: quantized.calibration_images as u32,
             compared_images: pictures.len() as u32,
             top1_f32: report.f32.as_ref().map(|accuracy| accuracy.top1),
             top1_int8: report.int8.as_ref().map(|accuracy| accuracy.top1),
-            agreement: accuracy::agreement(&f32_answers, &answers),
+            agreement: accuracy::agreement(&f32_answers, &measured.answers),
+            f32_layers: quantized.f32_layers.iter().cloned().collect(),
+            gate: report.gate.as_ref().map(|gate| gate.report(options.force && !gate.passes())),
         });
         details = Some(quantized);
     }
@@ -212,7 +245,14 @@ pub fn export(
     let bundle = Bundle::assemble(manifest, files)?;
     report.files = bundle.manifest.files.iter().map(|(name, entry)| (name.clone(), entry.size)).collect();
     report.digest = csp_models::bundle::hex(&bundle.digest);
-    Ok((bundle, report))
+    Ok(Exported { bundle, report, quantized: details })
+}
+
+/// An int8 network's answers, and what they cost.
+struct Measured {
+    /// Logits `[pictures][classes]`.
+    answers: Vec<Vec<f32>>,
+    gate: Option<Gate>,
 }
 
 /// The image network: input `image` f32 `[1, 3, height, width]` normalised, output `logits`

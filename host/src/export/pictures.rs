@@ -21,6 +21,8 @@ const MAX_COMPARED: usize = 2000;
 pub struct RunPictures {
     /// From the training split, labelled or not: pixels of the model's input size.
     pub calibration: Vec<Vec<u8>>,
+    /// The files of `calibration`.
+    pub files: Vec<PathBuf>,
     /// From the run's hold-out, which calibrated and never trained, with their classes.
     pub compare: Vec<(Vec<u8>, ClassId)>,
 }
@@ -54,8 +56,10 @@ pub fn of_run(run: &Path, model: &TrainedModel, calibration: usize) -> anyhow::R
     let class = |row: usize| model.labels.find(labels.name(rows[row].class?));
     let compare: Vec<(PathBuf, ClassId)> =
         held_out.into_iter().filter_map(|row| Some((path(row), class(row)?))).collect();
+    let files: Vec<PathBuf> = training.into_iter().map(path).collect();
     Ok(RunPictures {
-        calibration: load(&training.into_iter().map(path).collect::<Vec<_>>(), &model.input)?,
+        calibration: load(&files, &model.input)?,
+        files,
         compare: {
             let paths: Vec<PathBuf> = compare.iter().map(|(path, _)| path.clone()).collect();
             load(&paths, &model.input)?.into_iter().zip(compare.into_iter().map(|(_, class)| class)).collect()

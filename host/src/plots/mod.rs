@@ -6,6 +6,7 @@ mod colours;
 mod curves;
 mod letters;
 mod map;
+mod quantization;
 mod range_map;
 mod raster;
 mod reliability;
@@ -20,6 +21,7 @@ use std::io::Write;
 pub use accuracy::{Series, accuracy_bars, label_ratio_lines};
 pub use curves::{Curve, training_curves};
 pub use map::{Bounds, MapError};
+pub use quantization::quantization;
 pub use range_map::{EmbeddingMap, RangeMap, embedding_map, range_map};
 pub use reliability::reliability_diagram;
 

@@ -48,6 +48,7 @@ fn data_type(element: Element) -> i32 {
     (match element {
         Element::F32 => DataType::Float,
         Element::I8 => DataType::Int8,
+        Element::U8 => DataType::Uint8,
         Element::I32 => DataType::Int32,
         Element::I64 => DataType::Int64,
     }) as i32
@@ -86,6 +87,7 @@ fn tensor(name: &str, constant: &Constant) -> TensorProto {
     let raw_data = match &constant.numbers {
         Numbers::F32(numbers) => numbers.iter().flat_map(|n| n.to_le_bytes()).collect(),
         Numbers::I8(numbers) => numbers.iter().map(|&n| n as u8).collect(),
+        Numbers::U8(numbers) => numbers.clone(),
         Numbers::I32(numbers) => numbers.iter().flat_map(|n| n.to_le_bytes()).collect(),
         Numbers::I64(numbers) => numbers.iter().flat_map(|n| n.to_le_bytes()).collect(),
     };

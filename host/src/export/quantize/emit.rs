@@ -11,6 +11,7 @@ use super::{
     },
     Head, PROFILE,
     filters::{self, Filters},
+    normalise,
     observe::Statistics,
     plan::{Bounds, Plan, Role},
     range::{Affine, Method, affine},
@@ -26,7 +27,7 @@ pub(super) fn emit(
     input: &ImageInput,
     method: Method,
     head: Head,
-) -> Result<Graph, ExportError> {
+) -> Result<Emitted, ExportError> {
     let mut graph = Graph {
         name: source.name.clone(),
         inputs: source.inputs.clone(),
@@ -59,28 +60,19 @@ pub(super) fn emit(
             (Role::Float | Role::Dense, _) => emitter.float(node)?,
         }
     }
-    let mut graph = emitter.finish()?;
-    graph.prune();
-    Ok(graph)
+    emitter.finish()
 }
 
-/// The byte that stands for "outside the picture": as close to the normalised zero as one byte for
-/// three channels can be.
-pub(super) fn input_zero_point(input: &ImageInput) -> i8 {
-    let mean = input.mean.iter().sum::<f32>() / 3.0;
-    ((mean * 255.0).round_ties_even() - 128.0).clamp(-128.0, 127.0) as i8
-}
-
-/// What that byte is in units of the normalised input of a channel: the error at the padded border,
-/// and the shift that the first convolution's bias takes in.
-pub(super) fn border(input: &ImageInput, zero: i8, channel: usize) -> f64 {
-    let level = (f64::from(zero) + 128.0) / 255.0;
-    (level - f64::from(input.mean[channel])) / f64::from(input.std[channel])
+/// An integer graph, with where the values of the f32 graph went.
+pub(super) struct Emitted {
+    pub graph: Graph,
+    /// Values that exist as int8, by their name in the f32 graph: name there, scale and zero point.
+    pub int8: HashMap<String, (String, Affine)>,
 }
 
 /// The picture as the first convolution sees it: levels 0 to 1, counted from the border's byte.
 fn picture_affine(input: &ImageInput) -> Affine {
-    Affine { scale: 1.0 / 255.0, zero: input_zero_point(input) }
+    Affine { scale: 1.0 / 255.0, zero: normalise::zero_point(input) }
 }
 
 struct Emitter<'a> {
@@ -238,17 +230,12 @@ impl Emitter<'_> {
         let (mut weight, mut means) = (weight.to_vec(), means.clone());
         let mut shift = vec![0.0; channels];
         if first {
-            let (std, mean) = (self.input.std.map(f64::from), self.input.mean.map(f64::from));
-            for (c, filter) in weight.chunks_exact_mut(inputs * kernel).enumerate() {
-                for (i, taps) in filter.chunks_exact_mut(kernel).enumerate() {
-                    let channel = plane(c, i);
-                    let sum: f64 = taps.iter().map(|&w| f64::from(w)).sum();
-                    shift[c] += sum * border(self.input, x.zero, channel);
-                    taps.iter_mut().for_each(|w| *w = (f64::from(*w) / std[channel]) as f32);
-                }
-            }
+            shift = normalise::fold(&mut weight, shape, self.input);
             let level = (f64::from(x.zero) + 128.0) / 255.0;
-            means.iter_mut().enumerate().for_each(|(c, m)| *m = *m * std[c] + mean[c] - level);
+            let input = self.input;
+            means.iter_mut().enumerate().for_each(|(c, m)| {
+                *m = *m * f64::from(input.std[c]) + f64::from(input.mean[c]) - level;
+            });
         }
         // Rounding a filter moves the channel's mean by (rounded − exact) · E[x]: the bias takes it back.
         let corrected = |c: usize, rounded: &[f32]| -> f64 {
@@ -340,6 +327,9 @@ impl Emitter<'_> {
     }
 
     fn float(&mut self, node: &Node) -> Result<(), ExportError> {
+        if node.op == "Conv" && node.inputs[0] == self.source.inputs[0] {
+            return self.float_on_picture(node);
+        }
         let mut inputs = Vec::new();
         for name in &node.inputs {
             match self.source.constants.get(name) {
@@ -355,8 +345,33 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// A convolution in f32 that reads the picture: the normalisation is inside it too.
+    fn float_on_picture(&mut self, node: &Node) -> Result<(), ExportError> {
+        let constant = |at: usize| node.inputs.get(at).and_then(|name| self.source.constants.get(name));
+        let four = |weight: &&Constant| weight.shape.len() == 4;
+        let weight = constant(1).filter(four).and_then(|w| Some((w.as_f32()?, w.shape.clone())));
+        let Some((weight, shape)) = weight else {
+            return Err(self.error(&node.name, "its weight is not a constant f32 [out, in, kernel, kernel]"));
+        };
+        let mut weight = weight.to_vec();
+        let mut bias = normalise::fold(&mut weight, &shape, self.input);
+        if let Some(given) = constant(2).and_then(Constant::as_f32) {
+            bias.iter_mut().zip(given).for_each(|(bias, &given)| *bias += f64::from(given));
+        }
+        let bias: Vec<f32> = bias.into_iter().map(|bias| bias as f32).collect();
+        let x = self.as_float(&node.inputs[0])?;
+        let bias = self.graph.constant(&format!("{}.bias", node.name), Constant::f32([bias.len()], bias));
+        let weight = self.graph.constant(&format!("{}.weight", node.name), Constant::f32(shape, weight));
+        let attributes = node.attributes.clone();
+        let inputs = vec![x, weight, bias];
+        self.push("Conv", &node.name, inputs, &node.output, &node.output, Element::F32).attributes =
+            attributes;
+        self.float.insert(node.output.clone(), node.output.clone());
+        Ok(())
+    }
+
     /// Outputs are f32 whatever computes them.
-    fn finish(mut self) -> Result<Graph, ExportError> {
+    fn finish(mut self) -> Result<Emitted, ExportError> {
         for at in 0..self.graph.outputs.len() {
             let name = self.graph.outputs[at].clone();
             let float = self.as_float(&name)?;
@@ -364,6 +379,7 @@ impl Emitter<'_> {
                 return Err(self.error(&name, "the network ends in a convolution; end it in a linear layer"));
             }
         }
-        Ok(self.graph)
+        self.graph.prune();
+        Ok(Emitted { graph: self.graph, int8: self.int8 })
     }
 }

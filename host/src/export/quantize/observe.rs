@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use csp_models::manifest::ImageInput;
 
 use super::super::{error::ExportError, graph::Graph, run::Runner};
+use super::range;
 
 /// Bins of a histogram. Finer changes no range by more than 1/16 of an int8 step.
 pub(super) const BINS: usize = 4096;
@@ -20,7 +21,25 @@ pub(super) struct Statistics {
     pub histogram: Vec<u64>,
     /// Mean by channel (axis 1), for bias correction.
     pub means: Vec<f64>,
+    /// The picture that reached furthest from zero.
+    pub furthest: usize,
+    /// The first picture on which it was NaN or infinite.
+    not_finite: Option<usize>,
 }
+
+/// A value whose range a few numbers set.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Outlier {
+    /// The value.
+    pub tensor: String,
+    /// Position of the picture that reached furthest, among those calibrated on.
+    pub picture: usize,
+    /// How many times wider the whole range is than that of all but the outermost 0.01 %.
+    pub stretch: f32,
+}
+
+/// Stretch from which on a range is called set by outliers: int8 has 8 levels left for the rest of it.
+const OUTLYING: f32 = 32.0;
 
 impl Statistics {
     fn new(channels: usize) -> Self {
@@ -29,7 +48,15 @@ impl Statistics {
             high: f32::NEG_INFINITY,
             histogram: vec![0; BINS],
             means: vec![0.0; channels],
+            furthest: 0,
+            not_finite: None,
         }
+    }
+
+    /// Nothing seen yet, between two known extremes.
+    #[cfg(test)]
+    pub fn with_range(low: f32, high: f32) -> Self {
+        Self { low, high, ..Self::new(0) }
     }
 
     /// Width of a bin.
@@ -37,7 +64,7 @@ impl Statistics {
         (self.high - self.low) / BINS as f32
     }
 
-    fn count(&mut self, values: &[f32]) {
+    fn count(&mut self, _: usize, values: &[f32]) {
         let scale = BINS as f32 / (self.high - self.low).max(f32::MIN_POSITIVE);
         for &value in values.iter().filter(|&&value| value != 0.0) {
             let bin = ((value - self.low) * scale) as usize;
@@ -45,16 +72,40 @@ impl Statistics {
         }
     }
 
-    fn extremes(&mut self, values: &[f32]) {
+    fn extremes(&mut self, picture: usize, values: &[f32]) {
+        let reach = self.low.abs().max(self.high.abs());
+        let mut furthest = if reach.is_finite() { reach } else { 0.0 };
         for &value in values {
+            // min and max would pass over a NaN
+            if !value.is_finite() {
+                self.not_finite.get_or_insert(picture);
+            }
             self.low = self.low.min(value);
             self.high = self.high.max(value);
+            if value.abs() > furthest {
+                (furthest, self.furthest) = (value.abs(), picture);
+            }
         }
         let per_channel = values.len() / self.means.len().max(1);
         for (sum, channel) in self.means.iter_mut().zip(values.chunks_exact(per_channel.max(1))) {
             *sum += channel.iter().map(|&v| f64::from(v)).sum::<f64>() / per_channel.max(1) as f64;
         }
     }
+}
+
+/// The values that outliers set the range of, the worst first.
+pub(super) fn outliers(statistics: &BTreeMap<String, Statistics>) -> Vec<Outlier> {
+    let mut outliers: Vec<Outlier> = statistics
+        .iter()
+        .map(|(tensor, seen)| Outlier {
+            tensor: tensor.clone(),
+            picture: seen.furthest,
+            stretch: range::stretch(seen),
+        })
+        .filter(|outlier| outlier.stretch >= OUTLYING)
+        .collect();
+    outliers.sort_by(|a, b| b.stretch.total_cmp(&a.stretch));
+    outliers
 }
 
 /// Runs the pictures twice: for the extremes, then for the histograms between them.
@@ -71,32 +122,35 @@ pub(super) fn observe(
     probe.prune();
     let runner = Runner::new(&probe)?;
     let channels = |name: &str| graph.shape(name).get(1).copied().unwrap_or(1);
-    let mut all: BTreeMap<String, Statistics> =
-        observed.iter().map(|name| (name.clone(), Statistics::new(channels(name)))).collect();
+    type All = BTreeMap<String, Statistics>;
+    let mut all: All = observed.iter().map(|name| (name.clone(), Statistics::new(channels(name)))).collect();
 
-    let mut pass = |see: fn(&mut Statistics, &[f32])| -> Result<(), ExportError> {
-        for image in images {
+    let pass = |all: &mut All, see: fn(&mut Statistics, usize, &[f32])| -> Result<(), ExportError> {
+        for (picture, image) in images.iter().enumerate() {
             let floats = csp_models::picture::to_f32(image, input);
             let outputs = runner.floats(&floats)?;
             for (name, values) in names.iter().copied().zip(&outputs).chain([(fed, &floats)]) {
                 if let Some(statistics) = all.get_mut(name) {
-                    see(statistics, values);
+                    see(statistics, picture, values);
                 }
             }
         }
         Ok(())
     };
-    pass(Statistics::extremes)?;
-    pass(Statistics::count)?;
-    for (name, statistics) in &mut all {
+    pass(&mut all, Statistics::extremes)?;
+    // the first in the order of the graph: what comes after it is not finite either
+    let first = graph.nodes.iter().find_map(|node| Some((node, all.get(&node.output)?.not_finite?)));
+    if let Some((node, picture)) = first {
+        return Err(ExportError::Activation {
+            network: graph.name.clone(),
+            node: node.name.clone(),
+            tensor: node.output.clone(),
+            picture,
+        });
+    }
+    pass(&mut all, Statistics::count)?;
+    for statistics in all.values_mut() {
         statistics.means.iter_mut().for_each(|mean| *mean /= images.len() as f64);
-        if !(statistics.low.is_finite() && statistics.high.is_finite()) {
-            return Err(ExportError::Tensor {
-                network: graph.name.clone(),
-                tensor: name.clone(),
-                problem: "is not finite on the calibration pictures: the training diverged".into(),
-            });
-        }
     }
     Ok(all)
 }

@@ -43,11 +43,27 @@ pub(super) struct Plan {
     pub outputs: BTreeMap<usize, (String, Bounds)>,
     /// Values whose range must be known.
     pub observed: BTreeSet<String>,
-    /// True with a linear layer.
-    pub has_dense: bool,
 }
 
-pub(super) fn plan(graph: &Graph) -> Result<Plan, ExportError> {
+/// Layers that stay f32 although they have an integer form.
+#[derive(Clone, Debug)]
+pub(super) enum Floats {
+    /// These convolutions and linear layers, by name.
+    Only(BTreeSet<String>),
+    /// All but this one, and residual sums with them: what that layer's integer form costs by itself.
+    AllBut(String),
+}
+
+impl Floats {
+    fn holds(&self, node: &Node) -> bool {
+        match self {
+            Self::Only(names) => names.contains(&node.name),
+            Self::AllBut(name) => node.name != *name,
+        }
+    }
+}
+
+pub(super) fn plan(graph: &Graph, floats: &Floats) -> Result<Plan, ExportError> {
     let error = |node: &str, problem: &str| ExportError::Quantize {
         network: graph.name.clone(),
         node: node.into(),
@@ -66,13 +82,14 @@ pub(super) fn plan(graph: &Graph) -> Result<Plan, ExportError> {
             continue;
         }
         roles[at] = match node.op {
+            _ if floats.holds(node) => Role::Float,
             "Conv" if constant(node.inputs.get(1)) => Role::Conv,
             "Add" if !node.inputs.iter().any(|name| constant(Some(name))) => Role::Add,
             "Gemm" if constant(node.inputs.get(1)) => Role::Dense,
             "MaxPool" => Role::Keep,
             _ => Role::Float,
         };
-        if node.inputs.contains(input) && roles[at] != Role::Conv {
+        if node.inputs.contains(input) && node.op != "Conv" {
             return Err(error(
                 &node.name,
                 "only convolutions may read the picture, they take its normalisation in",
@@ -94,8 +111,7 @@ pub(super) fn plan(graph: &Graph) -> Result<Plan, ExportError> {
             observed.insert(node.inputs[0].clone());
         }
     }
-    let has_dense = roles.contains(&Role::Dense);
-    Ok(Plan { roles, outputs, observed, has_dense })
+    Ok(Plan { roles, outputs, observed })
 }
 
 /// The ReLU or Clip that alone reads a node, if a range with zero inside can stand for it.

@@ -1,9 +1,9 @@
 //! From what was seen of a value to the scale and zero point of its int8 form.
 
-use super::{observe::Statistics, plan::Bounds};
+use super::{entropy, observe::Statistics, plan::Bounds};
 
 /// How much of an activation's range is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// All of it.
@@ -12,11 +12,13 @@ pub enum Method {
     Percentile,
     /// As much as gives the least mean squared error, rounding and clipping together.
     Mse,
+    /// As much as loses the least information (Kullback–Leibler divergence), as TensorRT does it.
+    Entropy,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 3] = [Self::Mse, Self::Percentile, Self::MinMax];
+    pub const ALL: [Self; 4] = [Self::Mse, Self::Percentile, Self::MinMax, Self::Entropy];
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
@@ -24,9 +26,13 @@ impl Method {
             Self::MinMax => "min-max",
             Self::Percentile => "percentile 99.99",
             Self::Mse => "MSE",
+            Self::Entropy => "entropy",
         }
     }
 }
+
+/// Share of the numbers at either end that [`Method::Percentile`] cuts.
+const TAIL: f64 = 1e-4;
 
 /// `real = scale · (q − zero)`, `q` in −128..=127.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,10 +61,18 @@ impl Affine {
 pub(super) fn affine(statistics: &Statistics, bounds: Bounds, method: Method) -> Affine {
     let (low, high) = match method {
         Method::MinMax => (statistics.low, statistics.high),
-        Method::Percentile => percentile(statistics, 1e-4),
+        Method::Percentile => percentile(statistics, TAIL),
         Method::Mse => least_error(statistics),
+        Method::Entropy => entropy::least_divergence(statistics),
     };
     Affine::holding(low.max(bounds.low), high.min(bounds.high))
+}
+
+/// How many times wider the whole range is than that of all but the outermost 0.01 %.
+pub(super) fn stretch(statistics: &Statistics) -> f32 {
+    let (low, high) = percentile(statistics, TAIL);
+    let width = |low: f32, high: f32| high.max(0.0) - low.min(0.0);
+    width(statistics.low, statistics.high) / width(low, high).max(f32::MIN_POSITIVE)
 }
 
 fn percentile(statistics: &Statistics, tail: f64) -> (f32, f32) {
@@ -109,12 +123,11 @@ fn error(statistics: &Statistics, affine: Affine) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::observe::BINS;
     use super::*;
     use proptest::prelude::*;
 
     fn seen(low: f32, high: f32, fill: impl Fn(f32) -> u64) -> Statistics {
-        let mut statistics = Statistics { low, high, histogram: vec![0; BINS], means: vec![] };
+        let mut statistics = Statistics::with_range(low, high);
         let bin = statistics.bin();
         for (i, count) in statistics.histogram.iter_mut().enumerate() {
             *count = fill(low + bin * (i as f32 + 0.5));
@@ -136,7 +149,8 @@ mod tests {
     fn a_lone_outlier_does_not_set_the_range() {
         let statistics = seen(-1.0, 100.0, |v| if v.abs() < 1.0 { 1_000_000 } else { u64::from(v > 99.98) });
         let full = affine(&statistics, Bounds::OPEN, Method::MinMax);
-        for method in [Method::Percentile, Method::Mse] {
+        assert!(stretch(&statistics) > 40.0);
+        for method in [Method::Percentile, Method::Mse, Method::Entropy] {
             assert!(affine(&statistics, Bounds::OPEN, method).scale < full.scale / 10.0, "{method:?}");
         }
     }

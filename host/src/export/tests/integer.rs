@@ -16,13 +16,8 @@ use super::{
         quantize::{self, Head, Method, Settings, snr_db},
         run::Runner,
     },
-    classifier, input, pictures,
+    f32_graph, input, pictures,
 };
-
-fn f32_graph(backbone: BackboneKind, side: usize) -> Graph {
-    lower("image", &classifier(backbone, 10), ("image", [1, 3, side, side]), "logits", |m, x| m.forward(x))
-        .unwrap()
-}
 
 #[test]
 fn int8_follows_f32_on_pictures_it_has_not_seen() {
@@ -33,7 +28,7 @@ fn int8_follows_f32_on_pictures_it_has_not_seen() {
         let input = input(side as u32);
         let images = pictures(72, side as u32);
         let (calibrate, fresh) = images.split_at(48);
-        let quantized = quantize::quantize(&graph, &input, calibrate, Settings::default()).unwrap();
+        let quantized = quantize::quantize(&graph, &input, calibrate, &Settings::default()).unwrap();
         let rows = |graph: &Graph| -> Vec<Vec<f32>> {
             let runner = Runner::new(graph).unwrap();
             fresh.iter().map(|image| runner.picture(image, &input).unwrap().swap_remove(0)).collect()
@@ -42,8 +37,8 @@ fn int8_follows_f32_on_pictures_it_has_not_seen() {
         println!("{backbone:?}: {db:.1} dB, tried {:?}", quantized.tried);
         assert!(db > least_db, "{backbone:?}: {db} dB, tried {:?}", quantized.tried);
         // the chosen method is the best of those tried, up to the head's margin
-        let best = quantized.tried.iter().map(|t| t.2).fold(f64::MIN, f64::max);
-        assert!(quantized.snr_db > best - 0.84);
+        let best = quantized.tried.iter().map(|t| t.snr_db).fold(f64::MIN, f64::max);
+        assert!(quantized.chosen.snr_db > best - 0.84);
     }
 }
 
@@ -53,9 +48,12 @@ fn every_method_and_head_can_be_asked_for() {
     let images = pictures(16, 16);
     for method in Method::ALL {
         for head in [Head::Integer, Head::Float] {
-            let settings = Settings { method: Some(method), head: Some(head) };
-            let quantized = quantize::quantize(&graph, &input(16), &images, settings).unwrap();
-            assert_eq!((quantized.method, quantized.head, quantized.tried.len()), (method, head, 1));
+            let settings = Settings { method: Some(method), head: Some(head), ..Settings::default() };
+            let quantized = quantize::quantize(&graph, &input(16), &images, &settings).unwrap();
+            assert_eq!(
+                (quantized.chosen.ranges, quantized.chosen.head, quantized.tried.len()),
+                (method, head, 1)
+            );
             let integer = quantized.graph.nodes.iter().any(|node| node.op == "MatMulInteger");
             assert_eq!(integer, head == Head::Integer);
         }
@@ -141,9 +139,10 @@ fn check_profile(graph: &Graph) {
 fn the_file_keeps_the_profile() {
     for (backbone, side) in [(BackboneKind::SmallCnn(8), 32), (BackboneKind::MobileNetV2(0.35), 32)] {
         let graph = f32_graph(backbone, side);
-        let settings = Settings { method: Some(Method::MinMax), head: Some(Head::Integer) };
+        let settings =
+            Settings { method: Some(Method::MinMax), head: Some(Head::Integer), ..Settings::default() };
         let quantized =
-            quantize::quantize(&graph, &input(side as u32), &pictures(16, side as u32), settings).unwrap();
+            quantize::quantize(&graph, &input(side as u32), &pictures(16, side as u32), &settings).unwrap();
         check_profile(&quantized.graph);
         let convs = |graph: &Graph, op: &str| graph.nodes.iter().filter(|node| node.op == op).count();
         assert_eq!(convs(&quantized.graph, "QLinearConv"), convs(&graph, "Conv"));
@@ -180,14 +179,14 @@ fn normalisation_is_inside_the_first_convolution() {
         let module = OneConv::init(padding);
         let graph =
             lower("image", &module, ("image", [1, 3, 16, 16]), "logits", |m, x| m.forward(x)).unwrap();
-        let quantized = quantize::quantize(&graph, &input, &images, Settings::default()).unwrap();
+        let quantized = quantize::quantize(&graph, &input, &images, &Settings::default()).unwrap();
         // at the border the channels share one byte: a little worse, not wrong
-        assert!(quantized.snr_db > least_db, "padding {padding}: {} dB", quantized.snr_db);
+        assert!(quantized.chosen.snr_db > least_db, "padding {padding}: {} dB", quantized.chosen.snr_db);
     }
     // one byte for 0.485, 0.456, 0.406: the middle one fits best
     let quantized = {
         let graph = f32_graph(BackboneKind::SmallCnn(4), 16);
-        quantize::quantize(&graph, &input, &images, Settings::default()).unwrap()
+        quantize::quantize(&graph, &input, &images, &Settings::default()).unwrap()
     };
     assert!(quantized.border_error[0] < 0.0 && quantized.border_error[2] > 0.0);
     assert!(quantized.border_error.iter().all(|e| e.abs() < 0.25), "{:?}", quantized.border_error);
@@ -198,7 +197,7 @@ fn a_picture_that_no_convolution_reads_is_refused() {
     let module = OneConv::init(0);
     let forward = |m: &OneConv, x: Tensor<4>| m.forward(activation::relu(x));
     let graph = lower("image", &module, ("image", [1, 3, 16, 16]), "logits", forward).unwrap();
-    let error = quantize::quantize(&graph, &input(16), &pictures(16, 16), Settings::default()).unwrap_err();
+    let error = quantize::quantize(&graph, &input(16), &pictures(16, 16), &Settings::default()).unwrap_err();
     assert!(matches!(error, ExportError::Quantize { .. }), "{error}");
 }
 
@@ -206,7 +205,7 @@ fn a_picture_that_no_convolution_reads_is_refused() {
 fn calibration_pictures_that_tell_nothing_are_refused() {
     let graph = f32_graph(BackboneKind::SmallCnn(4), 16);
     let try_with = |images: &[Vec<u8>]| {
-        quantize::quantize(&graph, &input(16), images, Settings::default()).unwrap_err().to_string()
+        quantize::quantize(&graph, &input(16), images, &Settings::default()).unwrap_err().to_string()
     };
     assert!(try_with(&pictures(15, 16)).contains("too few"));
     assert!(try_with(&[]).contains("too few"));

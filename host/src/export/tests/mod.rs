@@ -2,10 +2,12 @@
 //! files, the f32 files are that of the int8 ones; `tools/onnx_referee.py` holds both against
 //! onnxruntime.
 
+mod budget;
 mod bundles;
 mod integer;
 mod lowering;
 
+use super::{graph::Graph, lower::lower};
 use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{Device, Tensor, TensorData},
@@ -18,7 +20,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Normalisation as ImageNet's: the three channels differ.
-fn input(side: u32) -> ImageInput {
+pub(super) fn input(side: u32) -> ImageInput {
     ImageInput { width: side, height: side, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
 }
 
@@ -29,7 +31,7 @@ fn noise(seed: u64, count: usize, low: f32, high: f32) -> Vec<f32> {
 }
 
 /// Pictures with structure: a gradient, a blob and some noise.
-fn pictures(count: usize, side: u32) -> Vec<Vec<u8>> {
+pub(super) fn pictures(count: usize, side: u32) -> Vec<Vec<u8>> {
     (0..count as u64)
         .map(|seed| {
             let k = noise(seed, 8, 0.0, 1.0);
@@ -71,6 +73,12 @@ impl ModuleMapper for Aged {
 
 fn aged<M: Module>(module: M) -> M {
     module.map(&mut Aged(0))
+}
+
+/// A lowered network of ten classes.
+pub(super) fn f32_graph(backbone: BackboneKind, side: usize) -> Graph {
+    lower("image", &classifier(backbone, 10), ("image", [1, 3, side, side]), "logits", |m, x| m.forward(x))
+        .unwrap()
 }
 
 fn classifier(backbone: BackboneKind, classes: usize) -> ImageClassifier {
