@@ -54,7 +54,7 @@ def entropy() -> None:
         for a, b in zip(edges, edges[1:]):
             filled = p[a:b] > 0
             if filled.any():
-                q[a:b][filled] = kept[a:b].sum() / filled.sum()
+                q[a:b][filled] = max(kept[a:b].sum() / filled.sum(), 1e-4)
         if p.sum() == 0 or q.sum() == 0:
             return np.inf
         p, q, some = p / p.sum(), q / q.sum(), p > 0
@@ -70,7 +70,8 @@ def entropy() -> None:
         zero = min(int(max(-low / width_of_bin, 0)), bins - 1)
         best = (np.inf, low, high)
         for share in range(shares, 0, -1):
-            start, stop = zero - zero * share // shares, zero - (-(bins - zero) * share // shares)
+            within = -(-max(zero, bins - zero) * share // shares)
+            start, stop = max(zero - within, 0), min(zero + within, bins)
             if stop - start < levels:
                 break
             d = divergence(counts, start, stop)

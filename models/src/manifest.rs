@@ -116,7 +116,7 @@ pub struct GateReport {
     pub passed: bool,
     /// The export was written although it did not pass, because the user asked for it.
     pub forced: bool,
-    /// What lost more than it may; `all` stands for all pictures together.
+    /// What lost more than it may; `(all)` stands for all pictures together.
     pub lost: Vec<ClassLoss>,
     /// What lost more than it may on so few pictures that it may be chance.
     pub unclear: Vec<ClassLoss>,

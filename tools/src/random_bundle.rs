@@ -90,6 +90,7 @@ pub fn run(args: &RandomArgs) -> Result<()> {
     let settings = quantize::Settings {
         method: Some(quantize::Method::MinMax),
         head: Some(quantize::Head::Integer),
+        equalise: Some(false),
         ..Default::default()
     };
     let options = Options { format: NumberFormat::Int8, settings, ..Options::default() };

@@ -15,7 +15,7 @@ use super::{Context, Refused, print_json};
 use crate::{
     export::{
         self, ExportError, ExportReport, Exported, Options,
-        gate::{Budget, Gate, Verdict},
+        gate::{ALL, Budget, Gate, Verdict},
         onnx,
         pictures::{self, RunPictures},
         quantize::{Method, Settings},
@@ -98,7 +98,8 @@ pub struct ExportArgs {
     /// How ranges are taken from them; default: whichever errs least.
     #[arg(long, value_enum, value_name = "METHOD")]
     pub calibration: Option<Method>,
-    /// Even the channels out across layers before quantizing (cross-layer equalisation).
+    /// Even the channels out across layers before quantizing (cross-layer equalisation), where
+    /// convolutions follow each other with nothing but an activation between them.
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
     pub equalise: Equalise,
     /// Licence of data or weights, for manifest and model card; may be given several times.
@@ -260,8 +261,7 @@ fn refusal(gate: &Gate) -> String {
         .with(Verdict::Lost)
         .take(8)
         .map(|drop| {
-            let of =
-                if drop.class == gate.top1.class { "top-1".into() } else { format!("class {}", drop.class) };
+            let of = if drop.class == ALL { "top-1".into() } else { format!("class {}", drop.class) };
             format!(
                 "{of} loses {:.1} points ({:.1} to {:.1}) on {} pictures",
                 100.0 * drop.drop,
@@ -298,7 +298,7 @@ fn named(error: ExportError, pictures: &RunPictures) -> anyhow::Error {
 /// What is no error and should be known.
 fn warn(report: &ExportReport, pictures: &RunPictures, context: &Context) {
     for drop in report.gate.iter().flat_map(|gate| gate.with(Verdict::Unclear)) {
-        let what = if drop.class == "all" { "top-1".into() } else { format!("class {}", drop.class) };
+        let what = if drop.class == ALL { "top-1".into() } else { format!("class {}", drop.class) };
         context.voice.say(&format!(
             "unclear: {what} loses {:.1} points on {} pictures, {} against {} that differ: more pictures would tell",
             100.0 * drop.drop,

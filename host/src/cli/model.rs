@@ -137,6 +137,13 @@ fn print(bundle: &Bundle, networks: &BTreeMap<String, Outline>) {
                     q.compared_images
                 ),
             );
+            if !q.f32_layers.is_empty() {
+                row("", &format!("in f32: {}", q.f32_layers.join(", ")));
+            }
+            if let Some(gate) = q.gate.as_ref().filter(|gate| !gate.passed) {
+                let lost: Vec<&str> = gate.lost.iter().map(|loss| loss.class.as_str()).collect();
+                row("", &format!("loses more than it may: {}; written by --force", lost.join(", ")));
+            }
         }
         (None, NumberFormat::F32) => row("quantization", "none, f32"),
         (None, NumberFormat::Int8) => row("quantization", "int8, without a report"),

@@ -17,6 +17,9 @@ const DOUBT: f64 = 0.05;
 /// From this many pictures on, a loss of top-1 is taken as measured: below, chance has a say.
 const ENOUGH_PICTURES: usize = 500;
 
+/// What [`Gate::top1`] is called among the classes.
+pub const ALL: &str = "(all)";
+
 /// How much quantization may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Budget {
@@ -129,7 +132,7 @@ impl Paired {
 /// f32 and int8 on the pictures of one class, or on all.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Drop {
-    /// The class's name; `all` for all pictures.
+    /// The class's name; [`ALL`] for all pictures.
     pub class: String,
     /// Pictures.
     pub n: usize,
@@ -208,7 +211,7 @@ impl Gate {
             .map(|(i, &count)| Drop::of(labels.name(ClassId(i as u16)), count, budget.class, surely))
             .collect();
         let enough = |paired: Paired| paired.n() >= ENOUGH_PICTURES || paired.chance() <= DOUBT;
-        (all.n() > 0).then(|| Self { budget, top1: Drop::of("all", all, budget.top1, enough), classes })
+        (all.n() > 0).then(|| Self { budget, top1: Drop::of(ALL, all, budget.top1, enough), classes })
     }
 
     /// False when top-1 or a class loses more than the budget, beyond doubt.
@@ -334,8 +337,8 @@ mod tests {
         let top1 = |both: usize, only_f32, only_int8| {
             verdicts(&[(both, only_f32, only_int8, 0), (1, 0, 0, 0)], budget).top1.verdict
         };
-        assert_eq!(top1(989, 8, 2), Verdict::Lost);
-        assert_eq!(top1(989, 7, 2), Verdict::Kept);
+        assert_eq!(top1(990, 8, 2), Verdict::Lost);
+        assert_eq!(top1(990, 7, 2), Verdict::Kept);
         // 2 of 60 is 3 points and chance, 6 of 60 is not
         assert_eq!(top1(58, 2, 0), Verdict::Unclear);
         assert_eq!(top1(54, 6, 0), Verdict::Lost);
@@ -360,7 +363,7 @@ mod tests {
             // the other way round is the mirror image
             let [mirror_low, mirror_high] = Paired { only_f32: c, only_int8: b, ..paired }.interval();
             prop_assert!((low + mirror_high).abs() < 1e-9 && (high + mirror_low).abs() < 1e-9);
-            prop_assert!(b <= c || paired.chance() <= 0.5);
+            prop_assert!(b <= c || paired.chance() <= 0.5 + 1e-9);
         }
     }
 }

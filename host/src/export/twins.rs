@@ -146,7 +146,7 @@ impl Writer<'_> {
         let shape = self.source.shape(value).to_vec();
         self.push(
             "DequantizeLinear",
-            &format!("{value}.dequantize"),
+            &format!("{value}.real.dequantize"),
             &[value, scale, zero],
             &output,
             Element::F32,

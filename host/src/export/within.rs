@@ -25,8 +25,7 @@ pub(super) struct Within {
 }
 
 /// Quantizes; where that costs more than the budget and `options.mixed` allows it, leaves the layers
-/// that cost most in f32, as few as bring the loss within. If none do, the one that loses nothing more
-/// than int8 alone and has the fewest f32 layers is returned: int8 alone.
+/// that cost most in f32, as few as bring the loss within. Where none do, it is int8 alone that is returned.
 pub(super) fn budget(
     graph: &Graph,
     input: &ImageInput,

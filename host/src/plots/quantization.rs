@@ -105,7 +105,8 @@ fn draw_layers(area: &Area<'_>, layers: &[LayerReport]) -> Drawn {
     }
     let reached = layers.iter().map(|layer| layer.snr_db.clamp(0.0, 90.0));
     let (low, high) = reached.fold((f64::MAX, f64::MIN), |(low, high), db| (low.min(db), high.max(db)));
-    let (low, high) = ((low - 3.0).max(0.0), high + 3.0);
+    // room above for the legend
+    let (low, high) = ((low - 3.0).max(0.0), high + 3.0 + 0.4 * (high - low));
     let mut chart = ChartBuilder::on(area)
         .margin(14)
         .margin_right(24)

@@ -1,15 +1,18 @@
 //! The range that loses the least information: Migacz, "8-bit inference with TensorRT", GTC 2017.
 //!
-//! For each share of the full range, what is kept is compared with itself on int8's levels by the
+//! For each bound on the absolute value, what lies within is compared with itself on int8's levels by the
 //! Kullback–Leibler divergence; what is cut counts at the edge it was cut to. TensorRT's ranges are
-//! symmetric; ours hold zero anywhere, so both ends shrink together and all 256 levels are used.
+//! symmetric and use 128 levels for the absolute value; ours end where the numbers do, and use all 256.
 
 use super::observe::Statistics;
 
 /// Levels of an int8 value.
 const LEVELS: usize = 256;
-/// Shares of the full range that are tried.
-const SHARES: usize = 128;
+/// What stands for a count of nothing where something was cut to: without it a lone outlier, cut to a bin
+/// that is else empty, would be infinitely far from any range but the full one.
+const NEVER: f64 = 1e-4;
+/// Bounds that are tried, evenly spaced up to the largest absolute value.
+const BOUNDS: usize = 128;
 
 /// Lowest and highest number to keep.
 pub(super) fn least_divergence(statistics: &Statistics) -> (f32, f32) {
@@ -21,11 +24,11 @@ pub(super) fn least_divergence(statistics: &Statistics) -> (f32, f32) {
     }
     // the bin that holds zero, or the end nearest to it: what every candidate contains
     let zero = ((-statistics.low / bin).max(0.0) as usize).min(counts.len() - 1);
-    let (below, above) = (zero, counts.len() - zero);
+    let reach = zero.max(counts.len() - zero);
     let mut best = (f64::INFINITY, full);
-    for share in (1..=SHARES).rev() {
-        let from = zero - below * share / SHARES;
-        let to = zero + (above * share).div_ceil(SHARES);
+    for bound in (1..=BOUNDS).rev() {
+        let bins = (reach * bound).div_ceil(BOUNDS);
+        let (from, to) = (zero.saturating_sub(bins), (zero + bins).min(counts.len()));
         if to - from < LEVELS {
             break;
         }
@@ -40,7 +43,7 @@ pub(super) fn least_divergence(statistics: &Statistics) -> (f32, f32) {
 }
 
 /// How far the bins `from..to`, with everything outside added to the first and last, are from the same
-/// bins on [`LEVELS`] levels; infinite where the levels say that something seen never happens.
+/// bins on [`LEVELS`] levels.
 fn divergence(counts: &[u64], from: usize, to: usize) -> f64 {
     let kept = &counts[from..to];
     let mut seen: Vec<f64> = kept.iter().map(|&count| count as f64).collect();
@@ -53,7 +56,7 @@ fn divergence(counts: &[u64], from: usize, to: usize) -> f64 {
         let filled = bins.clone().filter(|&i| seen[i] > 0.0).count();
         let share = kept[bins.clone()].iter().sum::<u64>() as f64 / filled.max(1) as f64;
         for i in bins.filter(|&i| seen[i] > 0.0) {
-            levels[i] = share;
+            levels[i] = share.max(NEVER);
         }
     }
     let (all, all_levels) = (seen.iter().sum::<f64>(), levels.iter().sum::<f64>());
@@ -97,7 +100,7 @@ mod tests {
     const GOLDEN: [(f32, f32, f64, u64, (f32, f32)); 5] = [
         (0.0, 8.0, 0.5, 0, (0.0, 6.1875)),
         (0.0, 8.0, 0.25, 1000, (0.0, 3.0)),
-        (-4.0, 12.0, 0.5, 50, (-4.0, 12.0)),
+        (-4.0, 12.0, 0.5, 50, (-4.0, 5.53125)),
         (-3.0, 3.0, 0.2, 0, (-2.25, 2.25)),
         (0.0, 6.0, 1000000.0, 0, (0.0, 6.0)),
     ];

@@ -4,9 +4,6 @@ use csp_models::manifest::ImageInput;
 
 use super::{super::error::ExportError, MIN_IMAGES};
 
-/// Share of one-coloured pictures from which on something is wrong with them all.
-const MOST: f64 = 0.5;
-
 /// Refuses pictures that are too few, of another size, or of one single colour.
 pub(super) fn check(input: &ImageInput, images: &[Vec<u8>]) -> Result<(), ExportError> {
     let error = |problem: String, pictures: Vec<usize>| Err(ExportError::Calibration { problem, pictures });
@@ -30,7 +27,7 @@ pub(super) fn check(input: &ImageInput, images: &[Vec<u8>]) -> Result<(), Export
     }
     let flat: Vec<usize> =
         (0..images.len()).filter(|&i| images[i].iter().all(|level| *level == images[i][0])).collect();
-    if images.len() - flat.len() < MIN_IMAGES || flat.len() as f64 >= MOST * images.len() as f64 {
+    if images.len() - flat.len() < MIN_IMAGES {
         let problem = format!(
             "{} of {} pictures are one single colour and tell nothing about the ranges: check the training pictures",
             flat.len(),

@@ -202,7 +202,14 @@ impl<'a> Quantizer<'a> {
         };
         let judged = of(&judged[..judged.len().min(MAX_HELD_OUT)]);
         let calibrate = of(&calibrated);
-        let plain = Form::new(graph.clone(), input, &calibrate)?;
+        // positions among those calibrated on → among those given
+        let located = |error| match error {
+            ExportError::Activation { network, node, tensor, picture } => {
+                ExportError::Activation { network, node, tensor, picture: calibrated[picture] }
+            }
+            other => other,
+        };
+        let plain = Form::new(graph.clone(), input, &calibrate).map_err(located)?;
         let names = layers::names(&plain.graph);
         if let Some(unknown) = settings.f32_layers.iter().find(|name| !names.contains(*name)) {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -217,7 +224,8 @@ impl<'a> Quantizer<'a> {
             Some(false) => None,
             _ => equalise::equalise(graph, input, &calibrate)?
                 .map(|graph| Form::new(graph, input, &calibrate))
-                .transpose()?,
+                .transpose()
+                .map_err(located)?,
         };
         let floats = Floats::Only(settings.f32_layers.clone());
         let mut tried: Vec<Attempt> = Vec::new();

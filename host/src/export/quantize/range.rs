@@ -4,7 +4,7 @@ use super::{entropy, observe::Statistics, plan::Bounds};
 
 /// How much of an activation's range is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// All of it.
     MinMax,

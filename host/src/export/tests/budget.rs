@@ -2,18 +2,62 @@
 
 use std::collections::BTreeSet;
 
-use csp_models::{labels::ClassId, nn::BackboneKind};
+use burn::{
+    module::Module,
+    nn::{
+        Linear, LinearConfig, PaddingConfig2d,
+        conv::{Conv2d, Conv2dConfig},
+    },
+    tensor::{Device, Tensor, activation},
+};
+use csp_models::{
+    labels::{ClassId, Label, Labels},
+    nn::BackboneKind,
+};
 
 use super::{
     super::{
-        ExportError, Exported, Options, export,
-        gate::Budget,
+        ExportError, Measured, Options,
+        gate::{Budget, Gate},
         graph::{Graph, Numbers},
-        quantize::{self, Head, Method, Quantizer, Settings, equalise::unbalance, snr_db},
+        lower::lower,
+        quantize::{self, Head, Method, Quantized, Quantizer, Settings, equalise::unbalance, snr_db},
         run::Runner,
+        within,
     },
-    bundles, f32_graph, input, pictures,
+    f32_graph, input, pictures,
 };
+
+/// Three convolutions one after the other, as a plain network has them.
+#[derive(Module, Debug)]
+struct Chain {
+    convs: Vec<Conv2d>,
+    head: Linear,
+}
+
+impl Chain {
+    fn init() -> Self {
+        let device = Device::flex();
+        device.seed(5);
+        let conv = |[from, to]: [usize; 2]| {
+            let padding = PaddingConfig2d::Explicit(1, 1, 1, 1);
+            Conv2dConfig::new([from, to], [3, 3]).with_padding(padding).init(&device)
+        };
+        Self {
+            convs: [[3, 16], [16, 16], [16, 16]].map(conv).into(),
+            head: LinearConfig::new(16, 6).init(&device),
+        }
+    }
+
+    fn lowered() -> Graph {
+        lower("image", &Self::init(), ("image", [1, 3, 16, 16]), "logits", |m, x| m.forward(x)).unwrap()
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let x = self.convs.iter().fold(x, |x, conv| activation::relu(conv.forward(x)));
+        self.head.forward(x.mean_dim(2).mean_dim(3).reshape([1, 16]))
+    }
+}
 
 fn fixed() -> Settings {
     Settings { method: Some(Method::Mse), head: Some(Head::Integer), ..Settings::default() }
@@ -28,9 +72,10 @@ fn rows(graph: &Graph, images: &[Vec<u8>], side: u32) -> Vec<Vec<f32>> {
 /// int8, but for equalisation.
 #[test]
 fn equalisation_rescues_badly_scaled_channels() {
-    let (side, images) = (32, pictures(64, 32));
-    let graph = f32_graph(BackboneKind::SmallCnn(8), side as usize);
-    let skewed = unbalance(&graph, 100.0);
+    let (side, images) = (16, pictures(64, 16));
+    let module = Chain::init();
+    let graph = lower("image", &module, ("image", [1, 3, 16, 16]), "logits", |m, x| m.forward(x)).unwrap();
+    let skewed = unbalance(&graph, 100.0, usize::MAX);
     assert!(snr_db(&rows(&graph, &images[..4], side), &rows(&skewed, &images[..4], side)) > 80.0);
     let db = |graph: &Graph, equalise: bool| {
         let settings = Settings { equalise: Some(equalise), ..fixed() };
@@ -56,67 +101,69 @@ fn a_layer_kept_in_f32_is_f32_and_the_rest_is_not() {
         // the one that reads the picture, one in the middle, one that a residual sum reads
         for name in [&layers[0], &layers[layers.len() / 2], &layers[layers.len() - 1]] {
             let mixed = quantizer.quantized(&BTreeSet::from([name.clone()])).unwrap();
-            let of = |op: &str| mixed.graph.nodes.iter().filter(|n| n.op == op).map(|n| &n.name).collect::<Vec<_>>();
+            let of = |op: &str| {
+                mixed.graph.nodes.iter().filter(|n| n.op == op).map(|n| &n.name).collect::<Vec<_>>()
+            };
             assert_eq!((of("Conv"), of("QLinearConv").len()), (vec![name], layers.len() - 1), "{backbone}");
             assert!(mixed.layers.iter().any(|layer| layer.layer == *name && layer.f32));
             assert!(mixed.chosen.snr_db > 5.0, "{backbone} without {name}: {}", mixed.chosen.snr_db);
         }
-        // everything but the residual sums in f32: hardly any noise is left
+        // everything but the residual sums in f32: their noise alone is left
         let all: BTreeSet<String> = quantize::layers::names(&graph);
         let float = quantizer.quantized(&all).unwrap();
         let integer = quantizer.quantized(&BTreeSet::new()).unwrap();
-        assert!(float.chosen.snr_db > integer.chosen.snr_db + 3.0, "{backbone}");
+        assert!(float.chosen.snr_db > integer.chosen.snr_db, "{backbone}");
     }
 }
 
+/// Between two convolutions with badly scaled channels the noise is made: both need to be f32 to be rid of it.
 #[test]
-fn the_noisiest_layer_is_found() {
-    let side = 16;
-    let mut graph = f32_graph(BackboneKind::SmallCnn(4), side as usize);
-    // one weight a thousand times the others of its filters: they are rounded away
-    let name = graph.nodes.iter().filter(|node| node.op == "Conv").nth(2).unwrap().inputs[1].clone();
-    let layer = graph.nodes.iter().find(|node| node.inputs.get(1) == Some(&name)).unwrap().name.clone();
-    let constant = graph.constants.get_mut(&name).unwrap();
-    let per_filter: usize = constant.shape[1..].iter().product();
-    let Numbers::F32(weights) = &mut constant.numbers else { panic!() };
-    weights.chunks_exact_mut(per_filter).for_each(|filter| filter[0] *= 300.0);
-    let (images, input, settings) = (pictures(16, side), input(side), Settings { equalise: Some(false), ..fixed() });
+fn the_noisiest_layers_are_found() {
+    let (side, images) = (16, pictures(24, 16));
+    let graph = unbalance(&Chain::lowered(), 1000.0, 1);
+    let convs: Vec<String> =
+        graph.nodes.iter().filter(|node| node.op == "Conv").map(|node| node.name.clone()).collect();
+    let (input, settings) = (input(side), Settings { equalise: Some(false), ..fixed() });
     let quantizer = Quantizer::new(&graph, &input, &images, &settings).unwrap();
     let noise = quantizer.sensitivity().unwrap();
-    assert_eq!(noise[0].layer, layer, "{noise:?}");
+    let noisiest: BTreeSet<String> = noise[..2].iter().map(|layer| layer.layer.clone()).collect();
+    assert_eq!(noisiest, convs[..2].iter().cloned().collect(), "{noise:?}");
     assert!(noise.windows(2).all(|pair| pair[0].alone_db <= pair[1].alone_db));
-    let best = noise.iter().max_by(|a, b| a.without_db.total_cmp(&b.without_db)).unwrap();
-    assert_eq!(best.layer, layer, "{noise:?}");
+    let all = quantizer.quantized(&BTreeSet::new()).unwrap().chosen.snr_db;
+    let mixed = quantizer.quantized(&noisiest).unwrap().chosen.snr_db;
+    assert!(mixed > all + 6.0, "{all} {mixed}");
 }
 
 #[test]
-fn mixed_precision_is_tried_where_int8_costs_too_much() {
-    let model = bundles::model(BackboneKind::SmallCnn(4), 16);
-    // what the f32 network says is the truth, so that whatever int8 flips is lost
-    let images = pictures(600, 16);
-    let graph = super::super::image_graph(&model).unwrap();
-    let truth = rows(&graph, &images, 16);
-    let compare: Vec<(Vec<u8>, ClassId)> =
-        images.iter().cloned().zip(truth.iter().map(|row| crate::evaluation::best(row).unwrap())).collect();
-    let options = |top1: f64, mixed: bool| Options {
-        settings: Settings { method: Some(Method::MinMax), ..fixed() },
-        budget: Budget { top1, class: 1.0 },
-        mixed,
-        ..Options::default()
+fn as_few_layers_as_help_stay_f32() {
+    let graph = f32_graph(BackboneKind::SmallCnn(4), 16);
+    let labels = Labels(["lynx", "badger"].map(Label::new).into());
+    let (input, images) = (input(16), pictures(16, 16));
+    let run = |enough: usize, mixed: bool| {
+        // int8 names everything wrong until `enough` layers are f32
+        let measure = |quantized: &Quantized| {
+            let right = quantized.f32_layers.len() >= enough;
+            let answers = vec![vec![f32::from(u8::from(right)), 0.5]; 20];
+            let (truth, f32_answers) = (vec![Some(ClassId(0)); 20], vec![vec![1.0, 0.5]; 20]);
+            let gate = Gate::of(&labels, &truth, &f32_answers, &answers, Budget::default());
+            Ok(Measured { answers, gate })
+        };
+        let options = Options { settings: fixed(), mixed, ..Options::default() };
+        within::budget(&graph, &input, &images, &options, measure).unwrap()
     };
-    let run = |options: &Options| export(&model, &pictures(16, 16), &compare, options).unwrap();
-    let plain = run(&options(0.0, false));
-    let lost = plain.report.gate.as_ref().unwrap().top1.drop;
-    assert!(lost > 0.0 && !plain.report.passes() && plain.report.sensitivity.is_empty(), "{lost}");
-    // half of that is too little for int8 alone and enough with some layers in f32, or nothing helps
-    let Exported { report, bundle, .. } = run(&options(lost / 2.0, true));
-    assert!(!report.sensitivity.is_empty());
-    let kept = &bundle.manifest.quantization.as_ref().unwrap().f32_layers;
-    println!("lost {lost:.4}, then {:.4} with {kept:?}", report.gate.as_ref().unwrap().top1.drop);
-    assert_eq!(report.passes(), !kept.is_empty());
-    for (name, noisy) in kept.iter().zip(&report.sensitivity) {
-        assert!(report.sensitivity.iter().take(kept.len()).any(|layer| layer.layer == *name), "{noisy:?}");
+    let found = run(2, true);
+    let costliest: BTreeSet<String> =
+        found.sensitivity[..2].iter().map(|layer| layer.layer.clone()).collect();
+    assert_eq!(found.quantized.f32_layers, costliest);
+    assert!(found.measured.gate.unwrap().passes());
+    // nothing helps, or nothing may: int8 alone, which does not pass
+    for (enough, mixed) in [(100, true), (2, false)] {
+        let found = run(enough, mixed);
+        assert!(found.quantized.f32_layers.is_empty() && !found.measured.gate.unwrap().passes());
+        assert_eq!(found.sensitivity.is_empty(), !mixed);
     }
+    let found = run(0, true);
+    assert!(found.quantized.f32_layers.is_empty() && found.sensitivity.is_empty());
 }
 
 #[test]
@@ -140,7 +187,10 @@ fn a_layer_that_is_not_finite_is_named_with_its_picture() {
     assert!(matches!(error, ExportError::Activation { .. }) && error.pictures().len() == 1, "{text}");
     // the convolution, or the ReLU behind it
     let after = graph.nodes.iter().find(|node| node.inputs.contains(&format!("{layer}.output")));
-    assert!(text.contains(&layer) || after.is_some_and(|node| text.contains(&node.name)) || text.contains("elu"), "{text}");
+    assert!(
+        text.contains(&layer) || after.is_some_and(|node| text.contains(&node.name)) || text.contains("elu"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -154,9 +204,13 @@ fn outliers_are_told_with_their_picture() {
     images[9] = vec![255; images[9].len()];
     images[9][5] = 0;
     let conv = graph.nodes.iter().find(|node| node.op == "Conv").unwrap().clone();
-    let Numbers::F32(weights) = &mut graph.constants.get_mut(&conv.inputs[1]).unwrap().numbers else { panic!() };
+    let Numbers::F32(weights) = &mut graph.constants.get_mut(&conv.inputs[1]).unwrap().numbers else {
+        panic!()
+    };
     weights.iter_mut().for_each(|w| *w = 1.0);
-    let Numbers::F32(biases) = &mut graph.constants.get_mut(&conv.inputs[2]).unwrap().numbers else { panic!() };
+    let Numbers::F32(biases) = &mut graph.constants.get_mut(&conv.inputs[2]).unwrap().numbers else {
+        panic!()
+    };
     biases.iter_mut().for_each(|b| *b = 0.0);
     let quantized = quantize::quantize(&graph, &input(side), &images, &fixed()).unwrap();
     for outlier in &quantized.outliers {

@@ -31,7 +31,7 @@ use super::{
 
 const CLASSES: [&str; 4] = ["lynx", "badger", "roe deer", "blank"];
 
-pub(super) fn model(backbone: BackboneKind, side: u32) -> TrainedModel {
+fn model(backbone: BackboneKind, side: u32) -> TrainedModel {
     let encoder = PositionEncoder::scaled("space2vec-grid", 4, 0.1, 360.0).unwrap();
     with_location(backbone, side, encoder, HeadConfig::new(0).with_hidden(16, 1).with_output(8))
 }
@@ -221,7 +221,7 @@ fn a_forced_export_says_so_in_its_manifest() {
         export(&model, &pictures(16, 16), &labelled(600, 16), &forced).unwrap();
     let gate = bundle.manifest.quantization.as_ref().unwrap().gate.as_ref().unwrap();
     assert!(!report.passes() && !gate.passed && gate.forced);
-    assert_eq!((gate.lost[0].class.as_str(), gate.lost[0].pictures), ("all", 600));
+    assert_eq!((gate.lost[0].class.as_str(), gate.lost[0].pictures), ("(all)", 600));
     let card = String::from_utf8(bundle.file(file::MODEL_CARD).unwrap().to_vec()).unwrap();
     for needle in ["although", "| badger |", "150"] {
         assert!(card.contains(needle), "{needle} is not in\n{card}");

@@ -211,4 +211,13 @@ fn calibration_pictures_that_tell_nothing_are_refused() {
     assert!(try_with(&[]).contains("too few"));
     assert!(try_with(&vec![vec![90; 16 * 16 * 3]; 64]).contains("one single colour"));
     assert!(try_with(&vec![vec![90; 12]; 64]).contains("12 bytes"));
+    // which pictures it is about
+    let mut some = pictures(20, 16);
+    some[3] = vec![90; 7];
+    let error = quantize::quantize(&graph, &input(16), &some, &Settings::default()).unwrap_err();
+    assert_eq!(error.pictures(), [3]);
+    some[3] = vec![90; 16 * 16 * 3];
+    (5..9).for_each(|i| some[i] = some[3].clone());
+    let error = quantize::quantize(&graph, &input(16), &some, &Settings::default()).unwrap_err();
+    assert_eq!(error.pictures(), [3, 5, 6, 7, 8], "{error}");
 }
