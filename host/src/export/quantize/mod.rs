@@ -2,13 +2,13 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `plan` | which tensors become int8, which activation disappears into which range |
 //! | `images` | calibration pictures that can be calibrated on |
+//! | `equalise` | evens the channels out, across convolutions |
+//! | `plan` | which tensors become int8, which activation disappears into which range |
 //! | `observe` | runs the f32 graph on calibration pictures: extremes, histograms, channel means |
 //! | `range` | extremes and histograms → a scale and a zero point |
-//! | `filters` | weights → int8 on an integer grid of scales |
 //! | `entropy` | one way to do so: least Kullback–Leibler divergence |
-//! | `equalise` | evens the channels out before all that, across convolutions |
+//! | `filters` | weights → int8 on an integer grid of scales |
 //! | `emit`, `normalise` | write the integer graph |
 //! | `layers` | signal to noise of each layer, and what each costs by itself |
 //!

@@ -154,3 +154,39 @@ pub(super) fn observe(
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers below 1, and `lone` of them at 100, from picture 7.
+    fn seen(lone: u64) -> BTreeMap<String, Statistics> {
+        let mut statistics = Statistics { furthest: 7, ..Statistics::with_range(0.0, 100.0) };
+        statistics.histogram[..BINS / 100].fill(10_000);
+        statistics.histogram[BINS - 1] = lone;
+        BTreeMap::from([("relu.out".to_string(), statistics)])
+    }
+
+    #[test]
+    fn a_few_numbers_far_off_are_outliers_and_many_are_not() {
+        let found = outliers(&seen(3));
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].tensor.as_str(), found[0].picture), ("relu.out", 7));
+        assert!((90.0..130.0).contains(&found[0].stretch), "{found:?}");
+        assert!(outliers(&seen(10_000)).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_finite_is_seen_with_its_picture() {
+        let mut statistics = Statistics::new(1);
+        statistics.extremes(0, &[1.0, -2.0]);
+        statistics.extremes(1, &[0.5, f32::NAN]);
+        statistics.extremes(2, &[f32::INFINITY, 0.0]);
+        assert_eq!((statistics.not_finite, statistics.low), (Some(1), -2.0));
+        let mut statistics = Statistics::new(1);
+        statistics.extremes(0, &[1.0, -2.0]);
+        statistics.extremes(4, &[-9.0, 0.0]);
+        statistics.extremes(5, &[3.0, 0.0]);
+        assert_eq!((statistics.not_finite, statistics.furthest), (None, 4));
+    }
+}
