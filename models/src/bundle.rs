@@ -166,6 +166,11 @@ impl Bundle {
         self.files.get(name).map(Vec::as_slice)
     }
 
+    /// The same, given away: a board has no room for a network and its file.
+    pub fn take_file(&mut self, name: &str) -> Option<Vec<u8>> {
+        self.files.remove(name)
+    }
+
     /// Writes a `.cspm`: to a temporary beside it, synced, then renamed. The same model gives the same bytes.
     ///
     /// # Errors

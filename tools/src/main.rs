@@ -10,6 +10,7 @@ mod fuzz_nmea;
 mod gps_check;
 mod mcu;
 mod power_cut;
+mod fuzz;
 mod random_bundle;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,7 @@ enum Verb {
     GpsCheck(gps_check::GpsCheckArgs),
     Mcu(mcu::McuArgs),
     PowerCut(power_cut::PowerCutArgs),
+    Fuzz(fuzz::FuzzArgs),
     RandomBundle(random_bundle::RandomArgs),
 }
 
@@ -44,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         Verb::GpsCheck(args) => gps_check::run(&args),
         Verb::Mcu(args) => mcu::run(&args),
         Verb::PowerCut(args) => power_cut::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::RandomBundle(args) => random_bundle::run(&args),
     }
 }

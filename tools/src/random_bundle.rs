@@ -21,29 +21,30 @@ use csp_models::{
 pub struct RandomArgs {
     /// Backbone.
     #[arg(long, value_enum, default_value_t = Backbone::MobilenetV2)]
-    backbone: Backbone,
+    pub backbone: Backbone,
     /// Width multiplier of MobileNetV2, or channels of the first stage of the small CNN.
     #[arg(long, default_value_t = 1.0, value_name = "W")]
-    width: f64,
+    pub width: f64,
     /// Height and width of the input, pixels.
     #[arg(long, default_value_t = 224, value_name = "PIXELS")]
-    side: u32,
+    pub side: u32,
     /// Classes.
     #[arg(long, default_value_t = 1000, value_name = "N")]
-    classes: usize,
+    pub classes: usize,
     /// Pictures the quantizer sees.
     #[arg(long, default_value_t = 16, value_name = "N")]
-    calibration: usize,
+    pub calibration: usize,
     /// Add a location network of the released shape (space2vec-grid, one hidden layer of so many).
     #[arg(long, value_name = "WIDTH")]
-    location: Option<usize>,
+    pub location: Option<usize>,
     /// The .cspm to write.
     #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    pub output: PathBuf,
 }
 
+/// A backbone to make.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Backbone {
+pub enum Backbone {
     MobilenetV2,
     SmallCnn,
     #[value(name = "resnet-18")]

@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use csp_models::{bundle::Bundle, manifest::NumberFormat, place::LatLon, situation::Situation};
+use csp_models::{manifest::NumberFormat, place::LatLon, situation::Situation};
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, ignore_closed_pipe, peak_rss_kib};
+use super::{Exit, ignore_closed_pipe, open_model, peak_rss_kib};
 use crate::infer::{Engine, EngineOptions, Line};
 
 /// Measure a model on this machine: latency, processor time, memory, time to load.
@@ -135,9 +135,7 @@ pub struct Measured {
     pub best_ms: f64,
     /// Processor time of one picture, all threads together, milliseconds; `None` where the system does not say.
     pub cpu_ms: Option<f64>,
-    /// Milliseconds to read and verify the bundle.
-    pub open_ms: f64,
-    /// Milliseconds from there to networks that are ready.
+    /// Milliseconds to read and verify the bundle, until its networks are ready.
     pub load_ms: f64,
     /// The most memory the process has held, KiB.
     pub peak_rss_kib: Option<u64>,
@@ -208,14 +206,8 @@ fn alone(args: &BenchArgs) -> anyhow::Result<Report> {
         ..EngineOptions::default()
     };
     let start = Instant::now();
-    let bundle = Bundle::open_some(&args.model, |manifest, name| options.runs(manifest, name))?;
-    let open_ms = millis(start.elapsed());
-    let start = Instant::now();
-    let engine = Engine::load_with(&bundle, options).map_err(|error| {
-        anyhow::Error::new(error).context(format!("{}: the model is refused", args.model.display()))
-    })?;
+    let (_, engine) = open_model(&args.model, options)?;
     let load_ms = millis(start.elapsed());
-    drop(bundle);
     let input = engine.manifest().input;
     let pixels = noise(input.width as usize * input.height as usize * 3);
     let site = LatLon::measured(-1.2921, 36.8219)?;
@@ -249,7 +241,6 @@ fn alone(args: &BenchArgs) -> anyhow::Result<Report> {
         p90_ms: at(0.9),
         best_ms: at(0.0),
         cpu_ms: spent.map(|spent| spent / f64::from(args.runs)),
-        open_ms,
         load_ms,
         peak_rss_kib: peak_rss_kib(),
     };
@@ -309,7 +300,7 @@ fn millis(time: Duration) -> f64 {
 fn table(report: &Report) -> String {
     let [height, width] = report.input;
     let mut text = format!("model  {}, {height} × {width}, {} network\n\n", report.model, report.network);
-    text += "engine            median     p90    best     cpu    open    load  peak memory\n";
+    text += "engine            median     p90    best     cpu    load  peak memory\n";
     for engine in &report.engines {
         let what = match (engine.engine.as_str(), &engine.kernels) {
             (_, Some(kernels)) if engine.threads > 1 => format!("{kernels} ×{}", engine.threads),
@@ -321,8 +312,8 @@ fn table(report: &Report) -> String {
         let peak =
             engine.peak_rss_kib.map_or("-".to_string(), |kib| format!("{:.1} MiB", kib as f64 / 1024.0));
         text += &format!(
-            "{what:<16} {:>7.2} {:>7.2} {:>7.2} {cpu:>7} {:>7.1} {:>7.1}  {peak}\n",
-            engine.median_ms, engine.p90_ms, engine.best_ms, engine.open_ms, engine.load_ms
+            "{what:<16} {:>7.2} {:>7.2} {:>7.2} {cpu:>7} {:>7.1}  {peak}\n",
+            engine.median_ms, engine.p90_ms, engine.best_ms, engine.load_ms
         );
     }
     text += "times in milliseconds; one thread unless ×N says how many\n";

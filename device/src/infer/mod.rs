@@ -2,12 +2,41 @@
 //!
 //! Three walls before a network runs: the bundle's digests (`csp_models::bundle`), our own profile
 //! check of the ONNX (`profile`), and `catch_unwind` around everything of tract.
+//!
+//! # What runs where
+//! int8 networks of our exporter run on our kernels (`lower`); any node of them that no kernel covers,
+//! f32 layers included, runs on tract's operators between them. f32 networks and quantized networks of
+//! others (QDQ) run on tract alone; what neither runs is refused with the node's name.
+//! `csp-device bench --explain` lists it.
+//!
+//! # Costs
+//! MobileNetV2-1.0 at 224 × 224 (`csp-tools bench infer`; millions of instructions on an emulated
+//! Cortex-A53, processor milliseconds on an x86-64 core with AVX-512):
+//!
+//! | | A53 a picture | A53 to start | x86 |
+//! |---|---|---|---|
+//! | ours, int8 | 122 | 30 | 3.0 |
+//! | onnxruntime 1.32, int8 (its best: s8 on ARM, u8 on x86) | 131 | 111 | 3.8 |
+//! | tract 0.23, f32 | 204 | 597 | 22 |
+//! | onnxruntime 1.32, f32 | 184 | 123 | 7.8 |
+//!
+//! The start counts SHA-256 at the rate of ARM's instructions for it, which a Raspberry Pi 3 or Zero 2
+//! does not have: there it is about 50 instructions a byte of what is read, which is why only the files
+//! that run are. Int8 steps are shared between threads ([`EngineOptions::threads`]): 1.63 ms instead of
+//! 3.03 with two.
+//!
+//! tract's f32 is close to onnxruntime's on the boards (204 against 184 M instructions) and 2.8 × slower on
+//! x86. There a third of its time is depthwise convolutions over planes, one row of a plane at a time
+//! (`depthwise_w_f32`, `contiguous`, `process_zone_any_generic`): on ARM it has turned such networks
+//! channels-last since 0.23, and x86 would need the same. Another tenth is packing around products that
+//! fit the cache. Both sit behind its optimiser and cannot be replaced from outside without an own f32
+//! lowering; a trap runs int8, so there is none.
 
 mod lower;
 mod network;
 mod profile;
 
-use std::{path::Path, sync::Arc, thread, time::Duration};
+use std::{borrow::Cow, path::Path, sync::Arc, thread, time::Duration};
 
 use csp_models::{
     bundle::{Bundle, BundleError},
@@ -165,8 +194,9 @@ impl Engine {
     /// # Errors
     /// The bundle is damaged ([`OpenError::Bundle`]) or refused, see [`Engine::load_with`].
     pub fn open(path: &Path, options: EngineOptions) -> Result<([u8; 32], Self), OpenError> {
-        let bundle = Bundle::open_some(path, |manifest, name| options.runs(manifest, name))?;
-        match Self::load_with(&bundle, options) {
+        let mut bundle = Bundle::open_some(path, |manifest, name| options.runs(manifest, name))?;
+        let manifest = bundle.manifest.clone();
+        match Self::load_files(manifest, options, &mut |name| bundle.take_file(name).map(Cow::Owned)) {
             Ok(engine) => Ok((bundle.digest, engine)),
             // With every file at hand it can say whether another would do.
             Err(_) => {
@@ -183,15 +213,25 @@ impl Engine {
     /// A network is missing, outside the profile, or does not load. An int8 network that fails is
     /// never replaced silently: [`InferError::UseF32`] says that f32 would work.
     pub fn load_with(bundle: &Bundle, options: EngineOptions) -> Result<Self, InferError> {
-        let manifest = bundle.manifest.clone();
+        let file = &mut |name| bundle.file(name).map(Cow::Borrowed);
+        Self::load_files(bundle.manifest.clone(), options, file)
+    }
+
+    /// Loads from the files `file` gives; each is let go as soon as it is decoded.
+    fn load_files<'b>(
+        manifest: Manifest,
+        options: EngineOptions,
+        file: &mut dyn FnMut(&'static str) -> Option<Cow<'b, [u8]>>,
+    ) -> Result<Self, InferError> {
         let classes = manifest.labels.len();
         let kernels = Kernels::select(options.kernels)
             .map_err(|reason| InferError::Load { file: file::IMAGE, reason })?;
         let threads = if options.threads == 0 { cores() } else { options.threads };
         let target = Target { kernels, pool: Arc::new(Pool::new(threads)) };
-        let image = |name, dtype| {
+        let mut image = |name, dtype| {
+            let bytes = file(name).ok_or(InferError::Missing { file: name })?;
             let input = vec![1, 3, manifest.input.height as usize, manifest.input.width as usize];
-            Network::load(bundle, name, &Contract { dtype, input, classes }, options, &target)
+            Network::load(bytes, name, &Contract { dtype, input, classes }, options, &target)
         };
         let (format, image) = match (manifest.image_format, options.prefer_f32) {
             (NumberFormat::F32, _) => (NumberFormat::F32, image(file::IMAGE, Dtype::F32)?),
@@ -210,7 +250,8 @@ impl Engine {
             None => None,
             Some(encoder) => {
                 let contract = Contract { dtype: Dtype::F32, input: vec![1, encoder.dim()], classes };
-                Some(Network::load(bundle, file::LOCATION, &contract, options, &target)?)
+                let bytes = file(file::LOCATION).ok_or(InferError::Missing { file: file::LOCATION })?;
+                Some(Network::load(bytes, file::LOCATION, &contract, options, &target)?)
             }
         };
         Ok(Self { manifest, format, image, location })

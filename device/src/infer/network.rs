@@ -2,13 +2,14 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
 
-use csp_models::bundle::Bundle;
-use tract_onnx::{Onnx, prelude::*};
+use prost::Message;
+use tract_onnx::{Onnx, pb::ModelProto, prelude::*};
 
 use super::{
     EngineOptions, InferError,
@@ -42,17 +43,16 @@ pub(super) struct Network {
 impl Network {
     /// Reads, checks, lowers and plans a network; `options.plain` leaves the lowering out.
     pub fn load(
-        bundle: &Bundle,
+        bytes: Cow<'_, [u8]>,
         file: &'static str,
         contract: &Contract,
         options: EngineOptions,
         target: &Target,
     ) -> Result<Self, InferError> {
-        let bytes = bundle.file(file).ok_or(InferError::Missing { file })?;
         let load = || -> Result<Self, InferError> {
-            let model = tract_parser()
-                .proto_model_for_read(&mut { bytes })
+            let model = ModelProto::decode(&*bytes)
                 .map_err(|error| InferError::Decode { file, reason: error.to_string() })?;
+            drop(bytes);
             let values =
                 profile::check(&model, contract).map_err(|source| InferError::Profile { file, source })?;
             // the last cause: tract's first line only names the step

@@ -9,7 +9,7 @@ use std::{
     fmt, hint,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
@@ -99,7 +99,12 @@ impl Pool {
         // A second picture at the same time has its own thread: it does all of its work there.
         let busy = match self.workers.is_empty() {
             true => None,
-            false => self.busy.try_lock().ok(),
+            false => match self.busy.try_lock() {
+                Ok(guard) => Some(guard),
+                // a job panicked, and was waited for all the same
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            },
         };
         let Some(_busy) = busy else { return (0..self.threads()).for_each(job) };
         let shared = &*self.shared;
@@ -109,6 +114,7 @@ impl Pool {
             unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Job>(pointer) };
         // SAFETY: `busy` is held and `left` is 0: nobody else looks at it.
         unsafe { *shared.job.get() = Some(pointer) };
+        shared.panicked.store(false, SeqCst);
         shared.left.store(self.workers.len(), SeqCst);
         shared.round.fetch_add(1, SeqCst);
         let finish = Finish(shared);
@@ -118,7 +124,7 @@ impl Pool {
         }
         job(0);
         drop(finish);
-        assert!(!shared.panicked.swap(false, SeqCst), "a kernel failed in another thread");
+        assert!(!shared.panicked.load(SeqCst), "a kernel failed in another thread");
     }
 }
 
@@ -280,11 +286,12 @@ mod tests {
         for bad in 0..3 {
             let run = || pool.run(&|part| assert_ne!(part, bad));
             assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "part {bad}");
-            let done = AtomicUsize::new(0);
-            pool.run(&|_| {
-                done.fetch_add(1, SeqCst);
-            });
-            assert_eq!(done.load(SeqCst), 3);
+            // and still in three threads
+            let threads = Mutex::new(Vec::new());
+            pool.run(&|_| threads.lock().unwrap().push(thread::current().id()));
+            let mut threads = threads.into_inner().unwrap();
+            threads.dedup();
+            assert_eq!(threads.len(), 3);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Networks: the same numbers as onnxruntime, and no panic whatever the bytes.
 
-use csp_device::infer::{Engine, EngineOptions, InferError, kernel_names};
+use csp_device::infer::{Engine, EngineOptions, InferError, OpenError, kernel_names};
 use csp_models::{
     bundle::Bundle,
     manifest::{Manifest, NumberFormat, file},
@@ -113,6 +113,35 @@ fn a_broken_int8_network_is_not_replaced_silently() {
     // and without an f32 network beside it the first reason stands
     let error = Engine::load(&with_image(NumberFormat::F32, vec![])).unwrap_err();
     assert!(matches!(error, InferError::Profile { .. } | InferError::Decode { .. }), "{error}");
+}
+
+#[test]
+fn what_does_not_run_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.cspm");
+    fixture::bundle(NumberFormat::Int8).write(&path).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let spoil = |name: &str| {
+        let inside = fixture::read(name);
+        let at = whole.windows(64).position(|window| window == &inside[200..264]).unwrap();
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    };
+    let open = |prefer_f32| Engine::open(&path, EngineOptions { prefer_f32, ..EngineOptions::default() });
+    let (digest, engine) = open(false).unwrap();
+    assert_eq!((digest, engine.format()), (fixture::bundle(NumberFormat::Int8).digest, NumberFormat::Int8));
+    spoil("image.f32.onnx");
+    assert!(open(false).is_ok());
+    assert!(matches!(open(true), Err(OpenError::Bundle(_))));
+    spoil("image.onnx");
+    assert!(open(true).is_ok());
+    assert!(matches!(open(false), Err(OpenError::Bundle(_))));
+    spoil("location.onnx");
+    assert!(matches!(open(false), Err(OpenError::Bundle(_))));
+    // a network that is refused: what to run instead is still found out
+    with_image(NumberFormat::Int8, b"not onnx".to_vec()).write(&path).unwrap();
+    assert!(matches!(open(false), Err(OpenError::Infer(InferError::UseF32 { .. }))));
 }
 
 #[test]

@@ -2,20 +2,33 @@
 
 use std::{
     env,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-/// Measure image networks on our engine, on stock tract and on onnxruntime, one thread each, every one
-/// in a process of its own.
+use super::{
+    emulated::Emulated,
+    models::{self, Entry},
+};
+
+/// Measure networks on our engine, on stock tract and on onnxruntime, every one in a process of its own.
+///
+/// Without bundles: MobileNetV2 0.35 and 1.0 at 96, 160 and 224, ResNet-18, and the location network in
+/// f32 and int8, all with random weights. Latency is best read on an idle machine; the processor time
+/// and the instructions hold on a busy one too.
 #[derive(Debug, clap::Args)]
 pub struct InferArgs {
     /// Bundles to measure (`csp-tools random-bundle` makes some without training).
-    #[arg(required = true)]
     bundles: Vec<PathBuf>,
+    /// Where the standard set is kept.
+    #[arg(long, default_value = "target/bench", value_name = "DIR")]
+    folder: PathBuf,
+    /// Threads of our engine and of onnxruntime; tract has one.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    threads: usize,
     /// Pictures measured.
     #[arg(long, default_value_t = 30, value_name = "N")]
     runs: u32,
@@ -31,9 +44,15 @@ pub struct InferArgs {
     /// Count instructions on an emulated Cortex-A53 with this csp-device, built for aarch64.
     #[arg(long, value_name = "FILE")]
     aarch64: Option<PathBuf>,
+    /// Count onnxruntime's too, with the ARM Python in this folder (tools/onnxruntime_aarch64.sh).
+    #[arg(long, requires = "aarch64", value_name = "DIR")]
+    onnxruntime_aarch64: Option<PathBuf>,
     /// Fail when a picture takes our engine more than so many million instructions there.
     #[arg(long, requires = "aarch64", value_name = "M")]
     max_instructions: Option<u64>,
+    /// Fail when our engine takes more than so many million instructions to start there.
+    #[arg(long, requires = "aarch64", value_name = "M")]
+    max_start: Option<u64>,
     /// One JSON document instead of a table.
     #[arg(long)]
     json: bool,
@@ -53,32 +72,19 @@ pub fn run(args: &InferArgs) -> Result<()> {
         "{}: not there; build it: cargo build --release -p csp-device",
         device.display()
     );
-    let counter = args.aarch64.as_deref().map(|_| plugin()).transpose()?;
-    let runs = args.runs.to_string();
+    let root = args.onnxruntime_aarch64.as_deref();
+    let emulated =
+        args.aarch64.as_deref().map(|binary| Emulated::new(binary, root, &args.peers)).transpose()?;
+    let entries = match args.bundles.is_empty() {
+        true => models::standard(&args.folder)?,
+        false => {
+            args.bundles.iter().map(|bundle| Entry { bundle: bundle.clone(), network: "image" }).collect()
+        }
+    };
     let mut models = Vec::new();
-    for bundle in &args.bundles {
-        eprintln!("{}", bundle.display());
-        let mut report = output(
-            Command::new(&device).args(["bench", "--json", "--explain", "--runs", &runs]).arg(bundle),
-        )?;
-        let peers = output(Command::new(&args.python).arg(&args.peers).arg(bundle).args(["--runs", &runs]));
-        match (peers, report["engines"].as_array_mut()) {
-            (Ok(Value::Array(peers)), Some(engines)) => engines.extend(peers),
-            (Err(error), _) => eprintln!("onnxruntime: not measured: {error:#}"),
-            _ => {}
-        }
-        if let (Some(binary), Some(counter)) = (&args.aarch64, &counter) {
-            let engines =
-                if args.max_instructions.is_some() { &["csp"][..] } else { &["csp", "tract", "f32"] };
-            let engines = engines.iter().map(|engine| -> Result<Value> {
-                let (first, third) =
-                    (count(counter, binary, bundle, engine, 1)?, count(counter, binary, bundle, engine, 3)?);
-                let picture = third.saturating_sub(first) / 2;
-                Ok(json!({ "engine": engine, "picture": picture, "start": first.saturating_sub(picture) }))
-            });
-            report["cortex_a53_instructions"] = engines.collect::<Result<Vec<_>>>()?.into();
-        }
-        models.push(report);
+    for entry in &entries {
+        eprintln!("{}, {} network", entry.bundle.display(), entry.network);
+        models.push(measure(args, &device, emulated.as_ref(), entry)?);
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&models)?);
@@ -86,47 +92,50 @@ pub fn run(args: &InferArgs) -> Result<()> {
         models.iter().for_each(table);
     }
     for model in &models {
-        let spent = model["cortex_a53_instructions"][0]["picture"].as_u64().unwrap_or(0);
-        let most = args.max_instructions.unwrap_or(u64::MAX / 1_000_000) * 1_000_000;
         let name = model["model"].as_str().unwrap_or("?");
-        ensure!(spent <= most, "{name}: {spent} instructions a picture, allowed are {most}");
+        let ours = &model["cortex_a53_instructions"][0];
+        for (what, most) in [("picture", args.max_instructions), ("start", args.max_start)] {
+            let (Some(most), Some(spent)) = (most, ours[what].as_u64()) else { continue };
+            ensure!(spent <= most * 1_000_000, "{name}: {spent} instructions a {what}, allowed are {most} M");
+        }
     }
     Ok(())
 }
 
-/// Instructions executed by one `bench` of `pictures`.
-fn count(plugin: &Path, binary: &Path, bundle: &Path, engine: &str, pictures: u32) -> Result<u64> {
-    let done = Command::new("qemu-aarch64")
-        .args(["-cpu", "cortex-a53", "-plugin"])
-        .arg(plugin)
-        .arg(binary)
-        .args(["bench", "--json", "--warm-up", "0", "--engine", engine, "--runs", &pictures.to_string()])
-        .arg(bundle)
-        // tract asks the board's device tree for its core, which qemu has not
-        .env("TRACT_CPU_AARCH64_KIND", "a53")
-        .stdout(Stdio::null())
-        .output()
-        .context("qemu-aarch64 (Debian: qemu-user)")?;
-    let said = String::from_utf8_lossy(&done.stderr);
-    let counted = said.lines().find_map(|line| line.strip_prefix("instructions "));
-    let counted = counted.filter(|_| done.status.success());
-    counted
-        .with_context(|| format!("qemu-aarch64: {}", said.trim()))?
-        .trim()
-        .parse()
-        .context(said.into_owned())
-}
-
-/// Compiles the counter.
-fn plugin() -> Result<PathBuf> {
-    let path = env::temp_dir().join("csp-count-instructions.so");
-    let done = Command::new("gcc")
-        .args(["-shared", "-fPIC", "-O2", "tools/count_instructions.c", "-o"])
-        .arg(&path)
-        .status()
-        .context("gcc")?;
-    ensure!(done.success(), "gcc: tools/count_instructions.c does not compile (run this in the repository)");
-    Ok(path)
+/// One network on every engine.
+fn measure(
+    args: &InferArgs,
+    device: &PathBuf,
+    emulated: Option<&Emulated<'_>>,
+    entry: &Entry,
+) -> Result<Value> {
+    let (runs, threads) = (args.runs.to_string(), args.threads.to_string());
+    let settings = ["--runs", &runs, "--threads", &threads, "--network", entry.network];
+    let mut report = output(
+        Command::new(device).args(["bench", "--json", "--explain"]).args(settings).arg(&entry.bundle),
+    )?;
+    let peers = output(Command::new(&args.python).arg(&args.peers).arg(&entry.bundle).args(settings));
+    match (peers, report["engines"].as_array_mut()) {
+        (Ok(Value::Array(peers)), Some(engines)) => engines.extend(peers),
+        (Err(error), _) => report["onnxruntime"] = format!("not measured: {error:#}").into(),
+        _ => {}
+    }
+    let Some(emulated) = emulated else { return Ok(report) };
+    let gate = args.max_instructions.or(args.max_start);
+    let (engines, forms) = match (gate, entry.network) {
+        (Some(_), _) => (&["csp"][..], &[][..]),
+        (None, "location") => (&["csp"][..], &["location"][..]),
+        _ => (&["csp", "tract", "f32"][..], &["s8", "f32"][..]),
+    };
+    let mut counts =
+        engines.iter().map(|engine| emulated.engine(entry, engine)).collect::<Result<Vec<_>>>()?;
+    for form in forms {
+        counts.push(emulated.peer(entry, form).unwrap_or_else(
+            |error| json!({ "engine": format!("onnxruntime {form}"), "error": format!("{error:#}") }),
+        ));
+    }
+    report["cortex_a53_instructions"] = counts.into();
+    Ok(report)
 }
 
 /// The JSON a program prints.
@@ -139,8 +148,9 @@ fn output(command: &mut Command) -> Result<Value> {
 
 fn table(report: &Value) {
     println!(
-        "\n{}, {} × {}",
+        "\n{} ({}), {} × {}",
         report["model"].as_str().unwrap_or("?"),
+        report["network"].as_str().unwrap_or("?"),
         report["input"][0],
         report["input"][1]
     );
@@ -162,11 +172,18 @@ fn table(report: &Value) {
             number("peak_rss_kib") / 1024.0
         );
     }
+    if let Some(problem) = report["onnxruntime"].as_str() {
+        println!("onnxruntime: {problem}");
+    }
     for count in report["cortex_a53_instructions"].as_array().into_iter().flatten() {
+        let name = count["engine"].as_str().unwrap_or("?");
+        if let Some(error) = count["error"].as_str() {
+            println!("Cortex-A53 {name:<16} not counted: {error}");
+            continue;
+        }
         let million = |field: &str| count[field].as_f64().unwrap_or(f64::NAN) / 1e6;
         println!(
-            "Cortex-A53 {:<6} {:>8.1} M instructions a picture, {:.0} M to start",
-            count["engine"].as_str().unwrap_or("?"),
+            "Cortex-A53 {name:<16} {:>8.1} M instructions a run, {:.0} M to start",
             million("picture"),
             million("start")
         );

@@ -1,6 +1,9 @@
 //! `csp-tools bench`: how fast we are, and how fast others are at the same, in one run.
 
+mod emulated;
 mod infer;
+mod location;
+mod models;
 mod pretrain;
 
 use anyhow::Result;

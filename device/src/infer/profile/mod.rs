@@ -20,11 +20,11 @@ pub(crate) const MAX_ELEMENTS: usize = 1 << 25;
 const MAX_WEIGHTS: usize = 1 << 27;
 /// Most numbers that all values of a graph may hold together, weights apart: what a picture may cost.
 const MAX_COMPUTED: usize = 1 << 27;
-/// Most numbers in memory at one moment of a run, weights apart: 64 MiB of f32, for boards of 512 MB. A
-/// ResNet-50 at 448 × 448 needs a third of it.
-const MAX_LIVE: usize = 1 << 24;
-/// Most numbers that follow from constants alone, and that tract therefore computes when it loads.
-const MAX_DERIVED: usize = 1 << 24;
+/// Most bytes in memory at one moment of a run, weights apart, for boards of 512 MB. A ResNet-50 in f32
+/// at 448 × 448 needs a fifth of it.
+const MAX_LIVE: usize = 128 << 20;
+/// Most bytes that follow from constants alone, and that tract therefore computes when it loads.
+const MAX_DERIVED: usize = 64 << 20;
 /// Most nodes of a graph (ResNet-152 has about 500).
 const MAX_NODES: usize = 2048;
 /// Operator sets tract 0.23 is tested on, from the first with per-axis quantization.
@@ -139,16 +139,14 @@ fn live(graph: &pb::GraphProto, values: &Values<'_>) -> Result<(), ProfileError>
     for (at, node) in graph.node.iter().enumerate() {
         last.extend(node.input.iter().map(|name| (name.as_str(), at)));
     }
-    let size = |name: &str| {
-        values.get(name).filter(|value| value.constant.is_none() && !value.derived).map_or(0, Value::len)
-    };
+    let size = |name: &str| values.get(name).filter(|value| !value.derived).map_or(0, Value::bytes_held);
     let mut held: usize = graph.input.iter().map(|input| size(&input.name)).sum();
     for (at, node) in graph.node.iter().enumerate() {
         held = node.output.iter().fold(held, |held, name| held.saturating_add(size(name)));
         if held > MAX_LIVE {
             return Err(ProfileError {
                 at: format!("node {at} `{}` ({})", node.name, node.op_type),
-                problem: format!("{held} numbers in memory at once, supported are {MAX_LIVE}"),
+                problem: format!("{held} bytes in memory at once, supported are {MAX_LIVE}"),
             });
         }
         let mut done: Vec<&str> = node.input.iter().map(String::as_str).collect();
@@ -182,9 +180,9 @@ impl<'a> Names<'a> {
                 return fail(format!("more than {MAX_WEIGHTS} weights"));
             }
         } else if value.derived {
-            self.derived = self.derived.saturating_add(value.len());
+            self.derived = self.derived.saturating_add(value.bytes_held());
             if self.derived > MAX_DERIVED {
-                return fail(format!("more than {MAX_DERIVED} numbers that follow from constants"));
+                return fail(format!("more than {MAX_DERIVED} bytes that follow from constants"));
             }
         } else {
             self.computed = self.computed.saturating_add(value.len());

@@ -72,6 +72,11 @@ impl Value<'_> {
         self.shape.iter().product()
     }
 
+    /// Bytes of its elements.
+    pub fn bytes_held(&self) -> usize {
+        self.len().saturating_mul(self.dtype.size())
+    }
+
     /// The numbers of a constant f32 tensor.
     pub fn floats(&self) -> Option<Vec<f32>> {
         let tensor = self.constant.filter(|_| self.dtype == Dtype::F32)?;
