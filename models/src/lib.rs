@@ -14,6 +14,7 @@
 //! | [`manifest`] | what a model bundle says about itself | alloc |
 //! | `bundle` | reading and writing bundles, every digest checked | `std` |
 //! | `picture` | decoding, orienting, resizing photographs | `picture` |
+//! | `seal` | places and pictures encrypted to their owner's key | `seal` |
 //! | `nn` | the networks, as burn modules | `burn` |
 //!
 //! Without features the crate is `no_std` (with `alloc`): the same code computes position
@@ -40,5 +41,7 @@ pub mod bundle;
 pub mod nn;
 #[cfg(feature = "picture")]
 pub mod picture;
+#[cfg(feature = "seal")]
+pub mod seal;
 #[cfg(feature = "tiff")]
 mod tile;

@@ -345,8 +345,7 @@ impl Classifier for &Engine {
     type Error = InferError;
 
     fn decode(&mut self, name: &str, file: &[u8]) -> Result<Vec<u8>, InferError> {
-        let decoded = picture::decode(Path::new(name), file)?;
-        Ok(picture::fit(&decoded, &self.manifest.input))
+        Ok(picture::to_input(Path::new(name), file, &self.manifest.input, picture::Part::WHOLE)?)
     }
 
     fn image_logits(&mut self, pixels: &[u8]) -> Result<Vec<f32>, InferError> {

@@ -1,6 +1,7 @@
 //! `csp-tools bench`: how fast we are, and how fast others are at the same, in one run.
 
 mod emulated;
+mod decode;
 mod infer;
 mod location;
 mod models;
@@ -17,6 +18,7 @@ pub struct BenchArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum BenchVerb {
+    Decode(decode::DecodeArgs),
     Infer(infer::InferArgs),
     Pretrain(pretrain::PretrainArgs),
 }
@@ -27,6 +29,7 @@ enum BenchVerb {
 /// A program that is missing or fails.
 pub fn run(args: &BenchArgs) -> Result<()> {
     match &args.verb {
+        BenchVerb::Decode(args) => decode::run(args),
         BenchVerb::Infer(args) => infer::run(args),
         BenchVerb::Pretrain(args) => pretrain::run(args),
     }

@@ -1,4 +1,19 @@
 //! Photographs: decoded within limits, turned upright, resized. The same pixels on host and device.
+//!
+//! | file | does |
+//! |---|---|
+//! | this one | reads and decodes a file, resizes, normalises |
+//! | `reduced` | a file as the network's input, decoded no larger than needed |
+//! | `part` | a part of a picture, as shares of it |
+//! | `jpeg` | a JPEG's outline: segments, frame header, whether it is whole |
+//! | `exif` | time and place written into a JPEG |
+
+mod exif;
+mod jpeg;
+mod part;
+mod reduced;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs::File,
@@ -6,12 +21,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use image::RgbImage;
 use image::{
-    DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage, imageops::FilterType,
-    metadata::Orientation,
+    DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, imageops::FilterType, metadata::Orientation,
 };
 
 use crate::manifest::ImageInput;
+
+pub use self::exif::{ExifError, ExifTag, with_exif};
+pub use part::Part;
+pub use reduced::{decode_for, to_input};
 
 /// Longest file of a photograph that is read, bytes.
 pub const MAX_FILE: u64 = 64 << 20;
@@ -80,11 +99,46 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PictureError> {
     if crate::tile::is_tiff(bytes) {
         return crate::tile::decode(bytes).map_err(refuse);
     }
-    // A truncated JPEG is half a photograph: the decoder fills the rest with grey and says nothing.
-    if bytes.starts_with(&[0xff, 0xd8]) && !ends_whole(bytes) {
-        return Err(refuse("the file is truncated (no end-of-image marker)".to_string()));
-    }
+    whole_jpeg(bytes).map_err(refuse)?;
     run().map_err(|error| refuse(error.to_string()))
+}
+
+/// Refuses a JPEG that is cut or of a kind that is not read, before a decoder sees it; anything else passes.
+fn whole_jpeg(bytes: &[u8]) -> Result<(), String> {
+    if !jpeg::is_jpeg(bytes) {
+        return Ok(());
+    }
+    if let Some(problem) = jpeg::frame(bytes).and_then(|frame| frame.unsupported()) {
+        return Err(problem);
+    }
+    // A truncated JPEG is half a photograph: the decoder fills the rest with grey and says nothing.
+    if jpeg::ends_whole(bytes) {
+        Ok(())
+    } else {
+        Err("the file is truncated (no end-of-image marker)".into())
+    }
+}
+
+/// A frame of a motion-JPEG stream as a file of its own: padding behind its end cut off, the standard
+/// Huffman tables put in where it leaves them out; its pixels stay as they are.
+///
+/// # Errors
+/// Cut, or no JPEG that is read here.
+pub fn complete_jpeg(frame: &[u8]) -> Result<Vec<u8>, PictureError> {
+    jpeg::complete(frame).map_err(|reason| PictureError::Decode { path: "frame".into(), reason })
+}
+
+/// A picture as the bytes of a JPEG file of `quality` 1 to 100.
+///
+/// # Errors
+/// A picture of no pixels, or larger than a JPEG can be.
+pub fn encode_jpeg(picture: &RgbImage, quality: u8) -> Result<Vec<u8>, PictureError> {
+    let mut bytes = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality.clamp(1, 100));
+    picture
+        .write_with_encoder(encoder)
+        .map_err(|error| PictureError::Decode { path: "frame".into(), reason: error.to_string() })?;
+    Ok(bytes)
 }
 
 /// Width and height as the file has them, before it is turned upright; `None` for what is no picture.
@@ -97,28 +151,6 @@ pub fn dimensions(path: &Path) -> Option<(u32, u32)> {
     image::image_dimensions(path).ok()
 }
 
-/// True when a JPEG reaches its end-of-image marker: segments are walked by their lengths, so the
-/// marker of a thumbnail inside the EXIF data does not count.
-fn ends_whole(jpeg: &[u8]) -> bool {
-    let mut at = 2;
-    let mut in_scan = false;
-    while let (Some(&byte), Some(&marker)) = (jpeg.get(at), jpeg.get(at + 1)) {
-        match (byte, marker) {
-            (0xff, 0xd9) => return true,
-            (0xff, 0xff) => at += 1,
-            (0xff, 0x00 | 0x01 | 0xd0..=0xd7) => at += 2,
-            (0xff, _) => {
-                let (Some(&high), Some(&low)) = (jpeg.get(at + 2), jpeg.get(at + 3)) else { return false };
-                in_scan = marker == 0xda;
-                at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
-            }
-            _ if in_scan => at += 1,
-            _ => return false,
-        }
-    }
-    false
-}
-
 /// Resizes to the network's input, the whole frame, area-weighted (triangle filter).
 ///
 /// # Shapes
@@ -127,15 +159,31 @@ pub fn fit(picture: &RgbImage, input: &ImageInput) -> Vec<u8> {
     if picture.dimensions() == (input.width, input.height) {
         return picture.as_raw().clone();
     }
-    image::imageops::resize(picture, input.width, input.height, FilterType::Triangle).into_raw()
+    resize(picture, input.width, input.height).into_raw()
 }
 
-/// Reads, decodes and fits a photograph.
+fn resize(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
+    image::imageops::resize(picture, width, height, FilterType::Triangle)
+}
+
+/// Reads a photograph as the network's input.
 ///
 /// # Errors
-/// Those of [`read`] and [`decode`].
+/// Those of [`read`] and [`to_input`].
 pub fn load(path: &Path, input: &ImageInput) -> Result<Vec<u8>, PictureError> {
-    decode(path, &read(path)?).map(|picture| fit(&picture, input))
+    to_input(path, &read(path)?, input, Part::WHOLE)
+}
+
+/// What a fuzzer calls with any bytes: every way a foreign file goes through here. Nothing may panic.
+pub fn fuzz_picture(bytes: &[u8]) {
+    let input = ImageInput { width: 8, height: 8, mean: [0.0; 3], std: [1.0; 3] };
+    let path = Path::new("fuzz");
+    let quarter = Part::new([0.25, 0.5, 0.25, 0.25]).unwrap_or(Part::WHOLE);
+    for part in [Part::WHOLE, quarter] {
+        let _ = to_input(path, bytes, &input, part);
+    }
+    let _ = complete_jpeg(bytes);
+    let _ = with_exif(bytes, &ExifTag { camera: Some("fuzz".into()), ..ExifTag::default() });
 }
 
 /// Pixels `[height, width, 3]` as the f32 network's input `[3, height, width]`: `(p / 255 − mean) / std`.
@@ -161,73 +209,4 @@ pub fn to_i8(pixels: &[u8]) -> Vec<i8> {
         }
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const INPUT: ImageInput =
-        ImageInput { width: 16, height: 8, mean: [0.5, 0.25, 0.0], std: [0.5, 1.0, 2.0] };
-
-    fn jpeg(width: u32, height: u32) -> Vec<u8> {
-        let picture = RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 3) as u8, (y * 5) as u8, 90]));
-        let mut bytes = Cursor::new(Vec::new());
-        picture.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
-        bytes.into_inner()
-    }
-
-    #[test]
-    fn a_truncated_photograph_is_an_error() {
-        let whole = jpeg(64, 48);
-        let path = Path::new("x.jpg");
-        assert_eq!(decode(path, &whole).unwrap().dimensions(), (64, 48));
-        for cut in 0..whole.len() - 1 {
-            assert!(decode(path, &whole[..cut]).is_err(), "cut at {cut} of {}", whole.len());
-        }
-    }
-
-    #[test]
-    fn exif_orientation_turns_the_picture() {
-        // APP1 with one IFD entry: orientation (0x0112) = 6, a quarter turn clockwise
-        let tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
-        let whole = jpeg(64, 48);
-        let mut turned = whole[..2].to_vec();
-        turned.extend_from_slice(&[0xff, 0xe1, 0, (2 + 6 + tiff.len()) as u8]);
-        turned.extend_from_slice(b"Exif\0\0");
-        turned.extend_from_slice(tiff);
-        turned.extend_from_slice(&whole[2..]);
-        assert_eq!(decode(Path::new("x.jpg"), &turned).unwrap().dimensions(), (48, 64));
-        // a thumbnail's end-of-image marker inside a segment does not make a cut picture whole
-        let mut thumbnail = whole[..2].to_vec();
-        thumbnail.extend_from_slice(&[0xff, 0xe1, 0, 6, 0xff, 0xd8, 0xff, 0xd9]);
-        thumbnail.extend_from_slice(&whole[2..whole.len() / 2]);
-        assert!(decode(Path::new("x.jpg"), &thumbnail).is_err());
-    }
-
-    #[test]
-    fn inputs_are_planar_and_normalised() {
-        let pixels = fit(&decode(Path::new("x"), &jpeg(64, 48)).unwrap(), &INPUT);
-        assert_eq!(pixels.len(), 16 * 8 * 3);
-        let (f32s, i8s) = (to_f32(&pixels, &INPUT), to_i8(&pixels));
-        for i in 0..16 * 8 {
-            for channel in 0..3 {
-                let p = pixels[3 * i + channel];
-                let (at, value) = (channel * 16 * 8 + i, f32::from(p) / 255.0);
-                assert_eq!(f32s[at], (value - INPUT.mean[channel]) / INPUT.std[channel]);
-                assert_eq!(i16::from(i8s[at]), i16::from(p) - 128);
-            }
-        }
-        assert_eq!(to_i8(&[0, 128, 255]), vec![-128, 0, 127]);
-    }
-
-    #[test]
-    fn limits_hold() {
-        // a PNG header that claims 60000 × 60000 pixels
-        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0".to_vec();
-        png.extend_from_slice(&[0; 64]);
-        assert!(decode(Path::new("x.png"), &png).is_err());
-        assert!(decode(Path::new("x.png"), b"not a picture").is_err());
-        assert!(matches!(load(Path::new("/nonexistent.jpg"), &INPUT), Err(PictureError::Io { .. })));
-    }
 }
