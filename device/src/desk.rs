@@ -193,7 +193,7 @@ impl Camera for Desk {
 }
 
 /// By extension, as cameras write them. Hidden files are somebody's temporaries.
-fn is_picture(name: &Path) -> bool {
+pub(crate) fn is_picture(name: &Path) -> bool {
     let hidden = name.to_string_lossy().starts_with('.');
     let extension = name.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
     !hidden && matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png"))

@@ -11,6 +11,8 @@
 //! | `config` | `trap.toml`: all that a person tells a trap | `std` |
 //! | `health` | watchdog, starts, last words: what becomes of a trap that fails | `std` |
 //! | `board` | pins, thermometer, battery, camera program, lamp of a Linux board | `std` |
+//! | `camera` | takes pictures: V4L2, a program, a folder; and finds what moved in a burst | `std` |
+//! | `privacy` | what becomes of pictures of people, and of places | `std` |
 //! | `desk` | a folder as the camera: every picture that appears is a trigger | `std` |
 //! | `cli` | `csp-device classify`, `run`, `config`, `selftest`, … | `std` |
 //!
@@ -26,6 +28,8 @@ pub mod trap;
 #[cfg(feature = "std")]
 pub mod board;
 #[cfg(feature = "std")]
+pub mod camera;
+#[cfg(feature = "std")]
 pub mod cli;
 #[cfg(feature = "std")]
 pub mod config;
@@ -37,6 +41,8 @@ pub mod health;
 pub mod infer;
 #[cfg(feature = "std")]
 mod kernels;
+#[cfg(feature = "std")]
+pub mod privacy;
 #[cfg(feature = "std")]
 pub mod receiver;
 #[cfg(feature = "std")]
