@@ -12,7 +12,7 @@ use csp_models::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, print_json};
+use super::{Context, logs_open, print_json};
 use crate::{progress::note, review::Store};
 
 /// What the traps wrote down.
@@ -25,6 +25,7 @@ pub struct LogsArgs {
 #[derive(Debug, clap::Subcommand)]
 enum LogsVerb {
     Show(ShowArgs),
+    Open(logs_open::OpenArgs),
 }
 
 /// List what a trap saw: time and place with their sources, the three opinions, the decision.
@@ -40,6 +41,9 @@ pub struct ShowArgs {
     /// Only the first N records.
     #[arg(long, value_name = "N")]
     first: Option<usize>,
+    /// The secret key's file: opens the places that the trap sealed to it.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
     /// One JSON document on stdout.
     #[arg(long)]
     json: bool,
@@ -52,8 +56,13 @@ pub struct ShowArgs {
 pub fn run(args: &LogsArgs, _context: &Context) -> Result<()> {
     match &args.verb {
         LogsVerb::Show(args) => {
-            show(&args.store, Shown { top: args.top, first: args.first, json: args.json })
+            let mut store = Store::read(&args.store)?;
+            if let Some(key) = &args.key {
+                logs_open::open_places(&mut store, key)?;
+            }
+            show_store(&store, Shown { top: args.top, first: args.first, json: args.json })
         }
+        LogsVerb::Open(args) => logs_open::run(args),
     }
 }
 
@@ -69,7 +78,10 @@ pub(crate) struct Shown {
 }
 
 pub(crate) fn show(dir: &Path, shown: Shown) -> Result<()> {
-    let store = Store::read(dir)?;
+    show_store(&Store::read(dir)?, shown)
+}
+
+fn show_store(store: &Store, shown: Shown) -> Result<()> {
     let entries = || store.headed().take(shown.first.unwrap_or(usize::MAX));
     let damage = store.damage();
     for line in &damage {
@@ -125,7 +137,10 @@ fn print_heading(seq: u64, time: Timestamp, image: &str) {
 fn print(entry: &Entry, k: usize) {
     match entry {
         Entry::Prediction(record) => {
-            let (place, source) = describe_place(record.place.as_ref());
+            let (place, source) = match &record.sealed {
+                Some(_) => ("sealed".into(), "--key FILE opens it".into()),
+                None => describe_place(record.place.as_ref()),
+            };
             print_heading(record.seq, record.time, &record.image);
             outln!("  place     {place} ({source})");
             let line = |name: &str, list: Vec<(&str, f64)>| {
@@ -169,6 +184,7 @@ fn to_json(header: Option<&SegmentHeader>, entry: &Entry, k: usize) -> Value {
             "image": record.image,
             "image_sha256": hex(&record.image_sha256),
             "place": record.place,
+            "sealed": record.sealed.is_some(),
             "image_top": opinion(top(record, k, |c| Some(c.image))),
             "prior_top": opinion(top(record, k, |c| c.prior)),
             "fused_top": opinion(top(record, k, |c| Some(c.fused))),

@@ -19,8 +19,10 @@ pub mod demo;
 pub mod doctor;
 pub mod eval;
 pub mod export;
+pub mod keys;
 pub mod location;
 pub mod logs;
+mod logs_open;
 pub mod map;
 pub mod model;
 pub mod plot;
@@ -71,6 +73,7 @@ enum Verb {
     Location(location::LocationArgs),
     Model(model::ModelArgs),
     Logs(logs::LogsArgs),
+    Keys(keys::KeysArgs),
 }
 
 /// What every verb is given beside its own arguments.
@@ -112,6 +115,7 @@ impl Cli {
             Verb::Location(args) => location::run(&args, &context),
             Verb::Model(args) => model::run(&args, &context),
             Verb::Logs(args) => logs::run(&args, &context),
+            Verb::Keys(args) => keys::run(&args, &context),
         };
         match result {
             Ok(()) if OUTPUT_LOST.load(Ordering::Relaxed) => ExitCode::FAILURE,
