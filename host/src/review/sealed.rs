@@ -1,7 +1,8 @@
 //! Opening what a trap sealed to its owner: places in records, pictures beside them.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -63,7 +64,6 @@ pub fn read_keys(path: &Path) -> Result<Vec<Identity>, UnsealError> {
 /// # Errors
 /// The file exists already, or cannot be written.
 pub fn new_key(path: &Path) -> Result<seal::Recipient, UnsealError> {
-    use std::io::Write;
     let key = Identity::generate()?;
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -107,7 +107,7 @@ pub fn open_pictures(from: &Path, keys: &[Identity], to: &Path) -> Result<Opened
                 if let Some(folder) = target.parent() {
                     fs::create_dir_all(folder).map_err(io)?;
                 }
-                write_atomically(&target, &plain).map_err(io)?;
+                write_atomically(&target, |file| file.write_all(&plain)).map_err(io)?;
                 opened.written.push(target);
             }
             Err(reason) => opened.failed.push((path, reason)),
