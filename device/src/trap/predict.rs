@@ -114,11 +114,12 @@ impl<C: Classifier> Predictor<C> {
         let year_mean = prior.is_some() && day.is_none() && self.classifier.is_seasonal();
         let fusion = self.classifier.fusion();
         let image = fusion.image_only(logits);
-        let (fuse, provenance): (&dyn Fn(&[f32]) -> Vec<f64>, _) = match (&prior, place) {
-            (Some(prior), Some(place)) => {
-                (&|logits| fusion.fuse_at(logits, prior, place), Provenance::of(Some(place)))
-            }
-            _ => (&|logits| fusion.image_only(logits), Provenance::Image),
+        // without a prior the image decides alone
+        let known = prior.as_ref().zip(place);
+        let provenance = known.map_or(Provenance::Image, |(_, place)| Provenance::of(Some(place)));
+        let fuse = |logits: &[f32]| match known {
+            Some((prior, place)) => fusion.fuse_at(logits, prior, place),
+            None => fusion.image_only(logits),
         };
         let unmasked = fuse(logits);
         let (fused, set_aside) = match &self.allowed {
