@@ -3,10 +3,7 @@
 //! A class belongs to a group by its name (`human`, `Person`, `homo sapiens`, a SpeciesNet label that
 //! ends in `;human`), by its taxonomy (genus *Homo*), or because the owner lists it.
 
-use alloc::{
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
@@ -116,7 +113,7 @@ fn plain(name: &str) -> String {
     let last = name.rsplit(';').next().unwrap_or(name);
     let spaced: String = last.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
     let words: Vec<&str> = spaced.split_whitespace().collect();
-    words.join(" ").to_lowercase().to_string()
+    words.join(" ").to_lowercase()
 }
 
 #[cfg(test)]

@@ -49,3 +49,20 @@ pub fn run(args: &KeysArgs, _context: &Context) -> Result<()> {
     outln!("{public}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::super::Cli;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+        let parses = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        assert!(parses("csp-host keys new --age owner.key"));
+        assert!(parses("csp-host logs show store --key owner.key --json"));
+        assert!(parses("csp-host logs open store --key owner.key -o out"));
+        assert!(!parses("csp-host logs open store -o out"), "not without a key");
+    }
+}
