@@ -91,6 +91,8 @@ impl Folder {
         let listed = match self.list() {
             Ok(listed) => listed,
             Err(error) => {
+                #[cfg(target_os = "linux")]
+                defmt::warn!("no pictures from the folder: {}", defmt::Display2Format(&error));
                 self.fault = Some(format!("{}: {error}", self.dir.display()));
                 return;
             }

@@ -6,6 +6,7 @@
 //! | [`trap`] | trigger → classify → fuse → decide → record, over traits | alloc |
 //! | `kernels` | integer arithmetic for each kind of processor; the only `unsafe` | `std` |
 //! | `infer` | checks a bundle's networks and runs them | `std` |
+//! | `diagnostics` | defmt frames in a bounded ring of files | `std` |
 //! | `store` | appends records so that they survive a power cut | `std` |
 //! | `receiver` | NMEA from a file, a pipe or a serial port | `std` |
 //! | `config` | `trap.toml`: all that a person tells a trap | `std` |
@@ -35,6 +36,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "std")]
 pub mod desk;
+#[cfg(feature = "std")]
+pub mod diagnostics;
 #[cfg(feature = "std")]
 pub mod health;
 #[cfg(feature = "std")]

@@ -7,7 +7,10 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use csp_device::cli::{Exit, bench, classify, config, explain, run, selftest};
+use csp_device::{
+    cli::{Exit, bench, classify, config, explain, run, selftest},
+    diagnostics,
+};
 
 /// The camera-trap side of CSP: name what is in a picture from the picture and the place.
 #[derive(Parser)]
@@ -27,6 +30,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    diagnostics::begin();
     let result = match Cli::parse().verb {
         Verb::Bench(args) => bench::run(&args, &mut io::stdout().lock()),
         Verb::Classify(args) => classify::run(&args, &mut io::stdout().lock()),
@@ -37,9 +41,13 @@ fn main() -> ExitCode {
             .map(|(exit, _)| exit),
     };
     let exit = result.unwrap_or_else(|error| {
-        eprintln!("error: {}", explain(&error));
+        let error_text = explain(&error);
+        #[cfg(target_os = "linux")]
+        defmt::error!("ended by {=str}", error_text.as_str());
+        eprintln!("error: {error_text}");
         Exit::of(&error)
     });
+    diagnostics::sync();
     ExitCode::from(exit.code())
 }
 

@@ -132,6 +132,8 @@ impl Source {
             let path = path.to_path_buf();
             move |source| ReceiverError::Io { path, source }
         };
+        #[cfg(target_os = "linux")]
+        defmt::info!("listening to {}", defmt::Display2Format(self));
         match (self, rate) {
             (Self::Recording(path), None) => {
                 let mut gps = Gps::recorded(site);
@@ -225,6 +227,8 @@ impl Heard {
         let run = move || {
             let last = out.clone();
             if let Err(error) = read(out) {
+                #[cfg(target_os = "linux")]
+                defmt::warn!("the receiver is lost: {}", defmt::Display2Format(&error));
                 let _ = last.send(Err(ReceiverError::Lost(error.to_string())));
             }
         };

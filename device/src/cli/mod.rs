@@ -78,12 +78,15 @@ pub fn explain(error: &anyhow::Error) -> String {
 
 /// Opens, verifies and loads a bundle; returns its digest and the engine, the file's bytes are let go.
 pub(crate) fn open_model(path: &Path, options: EngineOptions) -> anyhow::Result<([u8; 32], Engine)> {
-    Engine::open(path, options).map_err(|error| match error {
+    let opened = Engine::open(path, options).map_err(|error| match error {
         OpenError::Bundle(error) => error.into(),
         OpenError::Infer(error) => {
             anyhow::Error::new(error).context(format!("{}: the model is refused", path.display()))
         }
-    })
+    })?;
+    #[cfg(target_os = "linux")]
+    defmt::info!("model {=[u8]:02x} loaded", opened.0.get(..6).unwrap_or_default());
+    Ok(opened)
 }
 
 /// A place in words: `1.29000°S 36.82000°E ± 10 m (live fix)`.

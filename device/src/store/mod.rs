@@ -28,6 +28,8 @@ use std::{
 
 use csp_models::record::{self, Entry, MAX_FRAME, Picture, RECORD_SCHEMA, Segment, SegmentHeader};
 
+use crate::diagnostics;
+
 use self::{
     files::{Disk, Files},
     pictures::{Named, Pictures},
@@ -181,7 +183,41 @@ impl Store {
     /// # Errors
     /// [`StoreError::InUse`] while another process holds it, else the system's reason.
     pub fn open(dir: &Path, identity: Identity) -> Result<(Self, Recovery), StoreError> {
-        Self::open_with(Disk, dir, identity, Limits::default())
+        let opened = Self::open_with(Disk, dir, identity, Limits::default());
+        Self::log_opened(&opened);
+        // Only who holds the store writes its log; without one the trap goes on.
+        if opened.is_ok() && diagnostics::attach(dir).is_err() {
+            #[cfg(target_os = "linux")]
+            defmt::warn!("no log beside the store");
+        }
+        opened
+    }
+
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables))]
+    fn log_opened(opened: &Result<(Self, Recovery), StoreError>) {
+        #[cfg(target_os = "linux")]
+        match opened {
+            Err(error) => defmt::error!("store: {}", defmt::Display2Format(error)),
+            Ok((store, Recovery { entries, damaged, torn_bytes, pictures, .. })) => {
+                defmt::info!(
+                    "store: {=u64} entries, next {=u64}, {=u64} pictures of {=u64} bytes, {=u64} bytes free",
+                    *entries,
+                    store.next_seq,
+                    pictures.kept,
+                    pictures.bytes,
+                    store.free_bytes().unwrap_or_default()
+                );
+                if damaged + torn_bytes + pictures.orphans + pictures.unfinished > 0 {
+                    defmt::warn!(
+                        "store: {=u64} entries damaged, {=u64} bytes cut off, {=u64} pictures without an entry, {=u64} unfinished",
+                        *damaged,
+                        *torn_bytes,
+                        pictures.orphans,
+                        pictures.unfinished
+                    );
+                }
+            }
+        }
     }
 }
 
@@ -349,6 +385,8 @@ impl<F: Files> Store<F> {
     fn write_deferred(&mut self, first_seq: u64) -> Result<(), StoreError> {
         let mut written = self.try_write(first_seq);
         while matches!(written, Err(StoreError::Full { .. })) {
+            #[cfg(target_os = "linux")]
+            defmt::warn!("store: the disk is full");
             let room = self.reserve.release(&self.files)
                 || self.pictures.give_up(&self.files, self.segment_bytes) > 0;
             if !room {
@@ -380,6 +418,10 @@ impl<F: Files> Store<F> {
             },
         };
         let written = open.write(&self.files, &self.deferred.frames);
+        #[cfg(target_os = "linux")]
+        if let Err(error) = &written {
+            defmt::warn!("store: a write failed: {}", defmt::Display2Format(error));
+        }
         let path = open.path.clone();
         self.segment = Some(open);
         written.map_err(|source| fault(path, source))

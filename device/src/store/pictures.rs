@@ -277,6 +277,12 @@ impl Pictures {
             self.order.pop_front();
         }
         if freed > 0 {
+            #[cfg(target_os = "linux")]
+            defmt::info!(
+                "store: pictures up to {=str} removed, {=u64} bytes",
+                self.removed.up_to.as_str(),
+                freed
+            );
             let _ = files.sync_folder(&self.dir);
         }
         freed

@@ -13,7 +13,14 @@ use csp_models::{
 use serde_json::{Value, json};
 
 use super::{Context, logs_open, print_json};
-use crate::{progress::note, review::Store};
+use crate::{
+    progress::note,
+    review::{
+        Store,
+        firmware_log::{self, Program},
+        words,
+    },
+};
 
 /// What the traps wrote down.
 #[derive(Debug, clap::Args)]
@@ -26,6 +33,7 @@ pub struct LogsArgs {
 enum LogsVerb {
     Show(ShowArgs),
     Open(logs_open::OpenArgs),
+    Decode(DecodeArgs),
 }
 
 /// List what a trap saw: time and place with their sources, the three opinions, the decision.
@@ -49,12 +57,30 @@ pub struct ShowArgs {
     json: bool,
 }
 
+/// Read what the firmware said of itself, with the program that said it.
+///
+/// The log holds numbers; their texts are in the program. Another build's program is refused, by name.
+/// Damaged frames are skipped and counted on stderr.
+#[derive(Debug, clap::Args)]
+pub struct DecodeArgs {
+    /// Log files (`*.defmt`), or folders of them: the `diagnostics` folder of a store.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    logs: Vec<PathBuf>,
+    /// The csp-device that ran on the trap, as it was built.
+    #[arg(long, value_name = "PROGRAM")]
+    elf: PathBuf,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs the verb.
 ///
 /// # Errors
 /// A store that cannot be read at all.
 pub fn run(args: &LogsArgs, _context: &Context) -> Result<()> {
     match &args.verb {
+        LogsVerb::Decode(args) => decode(args),
         LogsVerb::Show(args) => {
             let mut store = Store::read(&args.store)?;
             if let Some(key) = &args.key {
@@ -64,6 +90,45 @@ pub fn run(args: &LogsArgs, _context: &Context) -> Result<()> {
         }
         LogsVerb::Open(args) => logs_open::run(args),
     }
+}
+
+fn decode(args: &DecodeArgs) -> Result<()> {
+    let program = Program::open(&args.elf)?;
+    let mut shown = Vec::new();
+    for path in firmware_log::logs(&args.logs)? {
+        let log = program.decode(&path)?;
+        let path = path.display();
+        if log.header.is_none() {
+            note(format_args!("warning: {path}: its header is damaged; taken for a log of this program"));
+        }
+        if log.damaged > 0 {
+            note(format_args!("warning: {path}: {} damaged frames skipped", log.damaged));
+        }
+        if log.torn_tail > 0 {
+            note(format_args!("warning: {path}: its last {} bytes are an unfinished frame", log.torn_tail));
+        }
+        if args.json {
+            shown.push(json!({
+                "file": path.to_string(),
+                "version": log.header.as_ref().map(|header| &header.version),
+                "build_id": log.header.as_ref().map(|header| &header.build_id),
+                "damaged_frames": log.damaged,
+                "torn_bytes": log.torn_tail,
+                "lines": log.lines,
+            }));
+            continue;
+        }
+        for line in &log.lines {
+            let uptime = line.uptime_us.map_or(f64::NAN, |us| us as f64 / 1e6);
+            let time = line.utc.as_deref().unwrap_or("no clock");
+            let at = line.at.as_ref().map_or(String::new(), |at| format!("  ({at})"));
+            outln!("{time} {uptime:>12.6} {:<5} {}{at}", line.level, line.message);
+        }
+    }
+    if args.json {
+        return print_json(&json!({ "logs": shown }));
+    }
+    Ok(())
 }
 
 /// How much of a store is shown.
@@ -159,6 +224,35 @@ fn print(entry: &Entry, k: usize) {
                 t.image_ms,
                 t.prior_ms
             );
+            for frame in &record.burst {
+                let top: Vec<String> = frame
+                    .image_top
+                    .iter()
+                    .map(|(class, p)| format!("class {} {:.1} %", class.0, 100.0 * p))
+                    .collect();
+                outln!("  burst     {} {}", frame.image, top.join(" · "));
+            }
+            if let Some(crop) = &record.crop {
+                let best = crop
+                    .candidates
+                    .first()
+                    .map_or("nothing".into(), |c| format!("{} {:.1} %", c.name, 100.0 * c.fused));
+                let weight = if crop.decides { "decides" } else { "does not decide" };
+                outln!("  crop      {best} ({weight})");
+            }
+            if let Some(ruled_out) = &record.set_aside {
+                outln!(
+                    "  set aside {} {:.1} %: not on the list of species",
+                    ruled_out.name,
+                    100.0 * ruled_out.fused
+                );
+            }
+            if record.year_mean {
+                outln!("  season    unknown: the mean over the year");
+            }
+            if let Some(picture) = words::picture(&record.picture) {
+                outln!("  picture   {picture}");
+            }
         }
         Entry::Failure(record) => {
             print_heading(record.seq, record.time, &record.image);
@@ -166,8 +260,11 @@ fn print(entry: &Entry, k: usize) {
         }
         Entry::Event(record) => {
             print_heading(record.seq, record.time, record.event.kind());
-            outln!("  {}", serde_json::to_string(&record.event).unwrap_or_default());
+            outln!("  event     {}", words::event(&record.event));
         }
+    }
+    if let Some(board) = words::board(entry.board()) {
+        outln!("  board     {board}");
     }
 }
 
@@ -192,6 +289,15 @@ fn to_json(header: Option<&SegmentHeader>, entry: &Entry, k: usize) -> Value {
             "provenance": record.provenance.as_str(),
             "year_mean": record.year_mean,
             "latency": record.latency,
+            "burst": record.burst.iter().map(|frame| json!({
+                "image": frame.image,
+                "image_sha256": frame.image_sha256.as_ref().map(|digest| hex(digest)),
+                "image_top": frame.image_top,
+            })).collect::<Vec<Value>>(),
+            "crop": record.crop,
+            "set_aside": record.set_aside,
+            "picture": record.picture,
+            "place_sealed": record.sealed.is_some(),
         }),
         Entry::Failure(record) => json!({
             "kind": "failure",
@@ -199,7 +305,9 @@ fn to_json(header: Option<&SegmentHeader>, entry: &Entry, k: usize) -> Value {
             "time": record.time.to_string(),
             "time_source": record.time.source,
             "image": record.image,
+            "image_sha256": record.image_sha256.as_ref().map(|digest| hex(digest)),
             "place": record.place,
+            "place_sealed": record.sealed.is_some(),
             "error": record.error,
         }),
         Entry::Event(record) => json!({
@@ -207,6 +315,8 @@ fn to_json(header: Option<&SegmentHeader>, entry: &Entry, k: usize) -> Value {
             "seq": record.seq,
             "time": record.time.to_string(),
             "time_source": record.time.source,
+            "event_kind": record.event.kind(),
+            "text": words::event(&record.event),
             "event": record.event,
         }),
     };

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -18,7 +19,7 @@ use csp_models::{
 
 use super::{
     Toll,
-    ledger::{Ledger, act, fingerprint, identity},
+    ledger::{Ledger, Offered, act, fingerprint, identity},
 };
 
 /// Kills of one store before a new one is begun.
@@ -71,6 +72,7 @@ fn one_store(kills: u32, dir: &Path, chance: &mut Chance) -> Result<Toll> {
             .spawn()
             .context("start the process to be killed")?;
         let lines = child.stdout.take().context("its output")?;
+        let (begin, began) = mpsc::channel();
         let heard = thread::spawn(move || -> Vec<String> {
             let mut said = Vec::new();
             let mut lines = BufReader::new(lines);
@@ -78,13 +80,19 @@ fn one_store(kills: u32, dir: &Path, chance: &mut Chance) -> Result<Toll> {
                 let mut line = String::new();
                 // a line without its end was not acknowledged
                 match lines.read_line(&mut line) {
-                    Ok(count) if count > 0 && line.ends_with('\n') => said.push(line),
+                    Ok(count) if count > 0 && line.ends_with('\n') => {
+                        let _ = begin.send(());
+                        said.push(line);
+                    }
                     _ => return said,
                 }
             }
         });
-        // from before it opens the store to some hundred records later
-        thread::sleep(Duration::from_micros(chance.below(150_000)));
+        // one in four before or while it opens the store, the others up to some hundred records later
+        if chance.below(4) > 0 {
+            let _ = began.recv_timeout(Duration::from_secs(10));
+        }
+        thread::sleep(Duration::from_micros(chance.below(60_000)));
         child.kill()?;
         child.wait()?;
         let said = heard.join().map_err(|_| anyhow::anyhow!("its listener failed"))?;
@@ -93,7 +101,11 @@ fn one_store(kills: u32, dir: &Path, chance: &mut Chance) -> Result<Toll> {
             let [seq, print, image, sha256] = words[..] else { anyhow::bail!("not understood: {line:?}") };
             ledger.records.insert(seq.parse()?, digest(print)?);
             if image != "-" {
-                ledger.pictures.push((image.to_string(), digest(sha256)?, 0));
+                ledger.pictures.push(Offered {
+                    name: image.to_string(),
+                    sha256: Some(digest(sha256)?),
+                    size: 0,
+                });
             }
         }
         match Store::open_with(Disk, dir, identity(), limits()) {
@@ -103,10 +115,11 @@ fn one_store(kills: u32, dir: &Path, chance: &mut Chance) -> Result<Toll> {
             }
             Ok((store, _)) => drop(store),
         }
-        toll.lost += ledger.lost(&Disk, dir, |_| false);
+        toll.lost += ledger.count_losses(&Disk, dir, |_| false);
     }
     toll.acknowledged = ledger.records.len() as u64;
-    toll.pictures = ledger.pictures.len() as u64;
+    toll.pictures = ledger.acknowledged_pictures();
+    ledger.losses.iter().for_each(|loss| eprintln!("{}: {loss}", dir.display()));
     Ok(toll)
 }
 

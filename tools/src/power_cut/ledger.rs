@@ -18,10 +18,20 @@ use sha2::{Digest, Sha256};
 pub(super) struct Ledger {
     /// SHA-256 of each record's frame, by number.
     pub records: BTreeMap<u64, [u8; 32]>,
-    /// Name, SHA-256 and size of the pictures those records name, in the order they were kept.
-    pub pictures: Vec<(String, [u8; 32], u64)>,
-    /// Picture bytes offered since the last acknowledged one: they may have pushed old ones out.
-    pub offered: u64,
+    /// Every picture offered, in order: one whose record was not acknowledged may have pushed old ones out
+    /// all the same.
+    pub pictures: Vec<Offered>,
+    /// What was lost, in words.
+    pub losses: Vec<String>,
+}
+
+/// A picture that the store was asked to keep.
+#[derive(Debug)]
+pub(super) struct Offered {
+    pub name: String,
+    /// Of its bytes, once a record that names it is acknowledged.
+    pub sha256: Option<[u8; 32]>,
+    pub size: u64,
 }
 
 pub(super) fn identity() -> Identity {
@@ -50,20 +60,20 @@ pub(super) fn act<F: Files>(
         1 | 2 => {
             let entry = event(seq, &"x".repeat(chance.below(900) as usize));
             store.append(&entry)?;
-            ledger.take(&entry, None);
+            ledger.take(&entry);
             Ok(Some(entry))
         }
         3 => {
             let entry = failure(seq);
             store.append(&entry)?;
-            ledger.take(&entry, None);
+            ledger.take(&entry);
             Ok(Some(entry))
         }
         _ => {
             let name = format!("{seq:08}.jpg");
             let size = chance.below(picture_bytes) as usize + 1;
             let bytes: Vec<u8> = (0..size).map(|_| chance.bits() as u8).collect();
-            ledger.offered += size as u64;
+            ledger.pictures.push(Offered { name: name.clone(), sha256: None, size: size as u64 });
             let picture = match store.keep(&name, &bytes) {
                 Ok(picture) => picture,
                 Err(StoreError::Full { .. }) => Picture::NotStored { problem: "full".into() },
@@ -73,43 +83,60 @@ pub(super) fn act<F: Files>(
             let kept = matches!(picture, Picture::Kept);
             let entry = prediction(seq, &name, sha256, picture);
             store.append(&entry)?;
-            ledger.take(&entry, kept.then_some((name, sha256, size as u64)));
+            ledger.take(&entry);
+            if let (true, Some(offered)) = (kept, ledger.pictures.last_mut()) {
+                offered.sha256 = Some(sha256);
+            }
             Ok(Some(entry))
         }
     }
 }
 
 impl Ledger {
-    fn take(&mut self, entry: &Entry, picture: Option<(String, [u8; 32], u64)>) {
+    fn take(&mut self, entry: &Entry) {
         self.records.insert(entry.seq(), fingerprint(entry));
-        if let Some(picture) = picture {
-            self.pictures.push(picture);
-            self.offered = 0;
-        }
+    }
+
+    /// Pictures that acknowledged records name.
+    pub fn acknowledged_pictures(&self) -> u64 {
+        self.pictures.iter().filter(|offered| offered.sha256.is_some()).count() as u64
     }
 
     /// Counts what the store does not have: records that are gone or changed, pictures that are. A quota may
     /// have taken a picture when those kept after it, and the one on offer, reach it without it.
-    pub fn lost<F: Files>(&self, files: &F, dir: &Path, may_take: impl Fn(u64) -> bool) -> u64 {
-        let Ok(segments) = read_in(files, dir) else { return self.records.len() as u64 };
+    pub fn count_losses<F: Files>(&mut self, files: &F, dir: &Path, may_take: impl Fn(u64) -> bool) -> u64 {
+        let before = self.losses.len();
         let mut found = BTreeMap::new();
-        for entry in segments.iter().flat_map(|(_, segment)| &segment.entries) {
-            // the first of two with one number would be the lie
-            found.insert(entry.seq(), fingerprint(entry));
+        match read_in(files, dir) {
+            Err(error) => self.losses.push(error.to_string()),
+            Ok(segments) => {
+                for entry in segments.iter().flat_map(|(_, segment)| &segment.entries) {
+                    // of two with one number, neither may be taken for the other
+                    if found.insert(entry.seq(), fingerprint(entry)).is_some() {
+                        self.losses.push(format!("record {} is there twice", entry.seq()));
+                    }
+                }
+            }
         }
-        let records = self.records.iter().filter(|(seq, print)| found.get(seq) != Some(print)).count();
-        let mut since = self.offered;
-        let mut pictures = 0;
-        for (name, sha256, size) in self.pictures.iter().rev() {
+        for (seq, print) in &self.records {
+            match found.get(seq) {
+                None => self.losses.push(format!("record {seq} is gone")),
+                Some(found) if found != print => self.losses.push(format!("record {seq} is another")),
+                Some(_) => {}
+            }
+        }
+        let mut since = 0;
+        for Offered { name, sha256, size } in self.pictures.iter().rev() {
             since += size;
-            let there = files.read(&dir.join("pictures").join(name));
-            let right = match there {
-                Ok(bytes) => <[u8; 32]>::from(Sha256::digest(&bytes)) == *sha256,
-                Err(_) => may_take(since),
-            };
-            pictures += u64::from(!right);
+            let Some(sha256) = sha256 else { continue };
+            match files.read(&dir.join("pictures").join(name)) {
+                Ok(bytes) if <[u8; 32]>::from(Sha256::digest(&bytes)) == *sha256 => {}
+                Ok(_) => self.losses.push(format!("picture {name} is another")),
+                Err(_) if may_take(since) => {}
+                Err(error) => self.losses.push(format!("picture {name}: {error}")),
+            }
         }
-        records as u64 + pictures
+        (self.losses.len() - before) as u64
     }
 }
 

@@ -17,7 +17,7 @@ const DIR: &str = "/data/store";
 const LIVES: u32 = 8;
 
 /// Disks of a small size, so that segments close, quotas bite and disks fill within a few hundred operations.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Bench {
     limits: Limits,
     capacity: Option<u64>,
@@ -92,9 +92,16 @@ fn one_disk(cuts: u32, mut chance: Chance, forget_syncs: bool) -> Toll {
             }
             Ok((store, _)) => drop(store),
         }
-        toll.lost += ledger.lost(&disk, dir, |since| bench.may_take(since));
+        let lost = ledger.count_losses(&disk, dir, |since| bench.may_take(since));
+        toll.lost += lost;
+        if lost > 0 {
+            break;
+        }
     }
     toll.acknowledged = ledger.records.len() as u64;
-    toll.pictures = ledger.pictures.len() as u64;
+    toll.pictures = ledger.acknowledged_pictures();
+    if !forget_syncs {
+        ledger.losses.iter().for_each(|loss| eprintln!("{bench:?}: {loss}"));
+    }
     toll
 }

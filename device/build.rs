@@ -1,0 +1,20 @@
+//! Links `csp-device` so that its log can be decoded: see `defmt-hosted.x`.
+//!
+//! Only the program, and only on Linux: tests and other programs that use this library link as ever, and
+//! what they log is nobody's to decode.
+
+use std::env;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=defmt-hosted.x");
+    println!("cargo:rerun-if-env-changed=DEFMT_LOG");
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        let folder = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        // An index is the low half of an address: the program must lie where it was linked.
+        println!("cargo:rustc-link-arg-bins=-no-pie");
+        println!("cargo:rustc-link-arg-bins=-Wl,-T,{folder}/defmt-hosted.x");
+        // The log names the program that wrote it.
+        println!("cargo:rustc-link-arg-bins=-Wl,--build-id=sha1");
+    }
+}
