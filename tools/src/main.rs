@@ -12,6 +12,7 @@ mod mcu;
 mod power_cut;
 mod fuzz;
 mod random_bundle;
+mod soak;
 
 use clap::{Parser, Subcommand};
 
@@ -34,6 +35,7 @@ enum Verb {
     PowerCut(power_cut::PowerCutArgs),
     Fuzz(fuzz::FuzzArgs),
     RandomBundle(random_bundle::RandomArgs),
+    Soak(soak::SoakArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -48,5 +50,6 @@ fn main() -> anyhow::Result<()> {
         Verb::PowerCut(args) => power_cut::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::RandomBundle(args) => random_bundle::run(&args),
+        Verb::Soak(args) => soak::run(&args),
     }
 }

@@ -111,7 +111,7 @@ fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".defmt")?.parse().ok());
+        let number: Option<u32> = name.to_str().and_then(|name| name.strip_suffix(".defmt")?.parse().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();

@@ -34,7 +34,7 @@ pub(super) struct Offered {
     pub size: u64,
 }
 
-pub(super) fn identity() -> Identity {
+pub(crate) fn identity() -> Identity {
     Identity {
         device: "power-cut".into(),
         deployment: "bench".into(),
@@ -164,7 +164,7 @@ fn failure(seq: u64) -> Entry {
     })
 }
 
-fn prediction(seq: u64, name: &str, image_sha256: [u8; 32], picture: Picture) -> Entry {
+pub(crate) fn prediction(seq: u64, name: &str, image_sha256: [u8; 32], picture: Picture) -> Entry {
     Entry::Prediction(PredictionRecord {
         seq,
         time: TIME,

@@ -1,7 +1,7 @@
 //! `csp-tools power-cut`: does the trap's store keep what it acknowledged?
 
 mod killed;
-mod ledger;
+pub(crate) mod ledger;
 mod unsynced;
 
 use std::{ops::AddAssign, path::PathBuf};

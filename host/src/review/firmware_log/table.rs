@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use gimli::{AttributeValue, DwarfSections, EndianSlice, LittleEndian, Reader, constants};
+use gimli::{AttributeValue, DwarfSections, EndianSlice, LittleEndian, constants};
 use object::{Object, ObjectSection, ObjectSymbol};
 use serde::Deserialize;
 
@@ -107,7 +107,7 @@ fn lines(file: &object::File<'_>) -> gimli::Result<HashMap<String, String>> {
             }
             let text = |attribute| -> Option<String> {
                 let value = dwarf.attr_string(&unit, entry.attr_value(attribute)?).ok()?;
-                Some(value.to_string_lossy().ok()?.into_owned())
+                Some(value.to_string_lossy().into_owned())
             };
             if text(constants::DW_AT_name).as_deref() != Some("DEFMT_LOG_STATEMENT") {
                 continue;
