@@ -6,11 +6,11 @@ mod bench;
 mod check_backbones;
 mod disdat;
 mod dump_logits;
+mod fuzz;
 mod fuzz_nmea;
 mod gps_check;
 mod mcu;
 mod power_cut;
-mod fuzz;
 mod random_bundle;
 mod soak;
 

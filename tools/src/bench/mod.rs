@@ -1,7 +1,7 @@
 //! `csp-tools bench`: how fast we are, and how fast others are at the same, in one run.
 
-mod emulated;
 mod decode;
+mod emulated;
 mod infer;
 mod location;
 mod models;
