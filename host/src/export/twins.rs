@@ -213,7 +213,7 @@ impl Writer<'_> {
                 self.graph.push(
                     node.clone(),
                     self.source.values[&node.output].element,
-                    &self.source.shape(&node.output).to_vec(),
+                    self.source.shape(&node.output),
                 );
                 Ok(())
             }

@@ -97,7 +97,10 @@ mod tests {
         }
     }
 
-    const GOLDEN: [(f32, f32, f64, u64, (f32, f32)); 5] = [
+    /// Lowest and highest number, width, outliers; the range to keep.
+    type Case = (f32, f32, f64, u64, (f32, f32));
+
+    const GOLDEN: [Case; 5] = [
         (0.0, 8.0, 0.5, 0, (0.0, 6.1875)),
         (0.0, 8.0, 0.25, 1000, (0.0, 3.0)),
         (-4.0, 12.0, 0.5, 50, (-4.0, 5.53125)),
