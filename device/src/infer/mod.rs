@@ -11,26 +11,31 @@
 //!
 //! # Costs
 //! MobileNetV2-1.0 at 224 × 224 (`csp-tools bench infer`; millions of instructions on an emulated
-//! Cortex-A53, processor milliseconds on an x86-64 core with AVX-512):
+//! Cortex-A53, median milliseconds of one thread on an x86-64 core with AVX-512 that did nothing else):
 //!
-//! | | A53 a picture | A53 to start | x86 |
-//! |---|---|---|---|
-//! | ours, int8 | 122 | 30 | 3.0 |
-//! | onnxruntime 1.32, int8 (its best: s8 on ARM, u8 on x86) | 131 | 111 | 3.8 |
-//! | tract 0.23, f32 | 204 | 597 | 22 |
-//! | onnxruntime 1.32, f32 | 184 | 123 | 7.8 |
+//! | | A53 a picture | x86 |
+//! |---|---|---|
+//! | ours, int8 | 122 | 2.9 |
+//! | onnxruntime 1.32, int8 (its best: s8 on ARM, u8 on x86) | 131 | 3.4–4.5 |
+//! | tract 0.23, f32 | 204 | 20.0 |
+//! | onnxruntime 1.32, f32 | 184 | 7.7 |
 //!
-//! The start counts SHA-256 at the rate of ARM's instructions for it, which a Raspberry Pi 3 or Zero 2
-//! does not have: there it is about 50 instructions a byte of what is read, which is why only the files
-//! that run are. Int8 steps are shared between threads ([`EngineOptions::threads`]): 1.63 ms instead of
-//! 3.03 with two.
+//! Two threads ([`EngineOptions::threads`]) take 1.63 ms instead of 3.03.
 //!
-//! tract's f32 is close to onnxruntime's on the boards (204 against 184 M instructions) and 2.8 × slower on
-//! x86. There a third of its time is depthwise convolutions over planes, one row of a plane at a time
-//! (`depthwise_w_f32`, `contiguous`, `process_zone_any_generic`): on ARM it has turned such networks
-//! channels-last since 0.23, and x86 would need the same. Another tenth is packing around products that
-//! fit the cache. Both sit behind its optimiser and cannot be replaced from outside without an own f32
-//! lowering; a trap runs int8, so there is none.
+//! A bundle of this network is ready after 30 M instructions on the A53 (tract's f32: 597 M), and after
+//! 148 M with a location network of one hidden layer of 512, which tract optimises. Both count SHA-256 at
+//! the rate of ARM's instructions for it, which a Raspberry Pi 3 or Zero 2 lacks: there each byte read
+//! costs some 50 more, which is why only the files that run are read. The process then holds at most
+//! 18 MiB, 28 MiB with the location network, most of it the program's own pages.
+//!
+//! The location network stays f32: with its products in int8 a place takes 0.31 M instructions instead of
+//! 0.46 M on the A53, but 0.05 ms instead of 0.03 on x86, and a trap asks once a place, not once a picture.
+//!
+//! tract's f32 is close to onnxruntime's on the boards (204 against 184 M instructions) and 2.6 × slower on
+//! x86. There a third of its time is depthwise convolutions, plane by plane and row by row
+//! (`depthwise_w_f32`, `contiguous`, `process_zone_any_generic` in `perf`): on ARM it lays such networks out
+//! channels-last, and x86 would need the same. Both sit behind its optimiser and cannot be replaced from
+//! outside without an own f32 lowering; a trap runs int8, so there is none.
 
 mod lower;
 mod network;

@@ -36,15 +36,16 @@ pub(in crate::infer) struct Target {
 ///
 /// # Errors
 /// A node that [`super::cover`] let through and that this does not know: a defect, in words.
-pub(super) fn region(
-    source: Source<'_>,
-    covers: &[Cover],
+pub(super) fn region<'a>(
+    source: Source<'a>,
+    covers: &'a [Cover],
     nodes: &[usize],
     wanted: impl Fn(&str) -> bool,
     Target { kernels, pool }: &Target,
 ) -> Result<Region, String> {
     let mut builder = Builder {
         source,
+        covers,
         kernels,
         pictures: HashMap::new(),
         vectors: HashMap::new(),
@@ -81,6 +82,7 @@ pub(super) fn region(
 
 struct Builder<'a> {
     source: Source<'a>,
+    covers: &'a [Cover],
     kernels: &'static Kernels,
     pictures: HashMap<String, Picture>,
     vectors: HashMap<String, usize>,
@@ -162,8 +164,9 @@ impl<'a> Builder<'a> {
             "QuantizeLinear" => {
                 let (scale, zero) = (source.scale(node, 1)?, source.zero(node, 2)?);
                 let input = node.input[0].as_str();
-                let added = source.maker(input).filter(|(_, maker)| {
-                    maker.op_type == "Add" && source.values.get(input).is_some_and(|v| v.shape.len() == 4)
+                // only a sum that was looked through: any other is made elsewhere, or not one of equals
+                let added = source.maker(input).filter(|(at, maker)| {
+                    maker.op_type == "Add" && self.covers.get(*at) == Some(&Cover::Through)
                 });
                 if self.vectors.contains_key(input)
                     || vector(source.value(input)?).is_some() && added.is_none()
@@ -171,7 +174,7 @@ impl<'a> Builder<'a> {
                     let x = self.vector(input);
                     let out = self.made_vector(output);
                     self.push(node, Action::Quantize { x, out, scale, zero });
-                } else if let Some((_, add)) = added.filter(|(_, add)| self.is_residual(add)) {
+                } else if let Some((_, add)) = added {
                     let (a, scale_a, zero_a) = self.dequantized(&add.input[0])?;
                     let (b, scale_b, zero_b) = self.dequantized(&add.input[1])?;
                     let out = self.made(output)?;
@@ -235,12 +238,6 @@ impl<'a> Builder<'a> {
             other => return Err(format!("{other} is covered and not built")),
         }
         Ok(())
-    }
-
-    fn is_residual(&self, add: &NodeProto) -> bool {
-        add.input
-            .iter()
-            .all(|name| self.source.maker(name).is_some_and(|(_, maker)| maker.op_type == "DequantizeLinear"))
     }
 
     fn convolution(&mut self, node: &'a NodeProto) -> Result<(), String> {

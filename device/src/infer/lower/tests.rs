@@ -194,3 +194,37 @@ fn a_sum_that_others_read_is_left_to_tract() {
         assert!(off < 0.02, "{ours:?} {stock:?}");
     }
 }
+
+/// Found by `csp-tools fuzz onnx`: one of the summands is a number a channel.
+#[test]
+fn a_sum_that_broadcasts_is_left_to_tract() {
+    let mut proto = fixture();
+    let real = node(&mut proto, "y.real");
+    let branch = std::mem::replace(&mut real.input[0], "largest".into());
+    let kernel = AttributeProto {
+        name: "kernel_shape".into(),
+        r#type: AttributeType::Ints as i32,
+        ints: vec![8, 8],
+        ..Default::default()
+    };
+    let pool = NodeProto {
+        name: "largest".into(),
+        op_type: "MaxPool".into(),
+        input: vec![branch],
+        output: vec!["largest".into()],
+        attribute: vec![kernel],
+        ..Default::default()
+    };
+    let nodes = &mut proto.graph.as_mut().unwrap().node;
+    let at = nodes.iter().position(|node| node.output[0] == "y.real").unwrap();
+    nodes.insert(at, pool);
+    let (model, lines) = lowered(&proto, Kernels::available()[0]).unwrap();
+    let left: Vec<&str> =
+        lines.iter().filter(|line| line.engine == "tract").map(|line| line.node.as_str()).collect();
+    assert_eq!(left, ["largest", "sum"]);
+    for picture in pictures() {
+        let (ours, stock) = (run(model.clone(), &picture), run(plain(&proto), &picture));
+        let off = ours.iter().zip(&stock).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(off < 0.02, "{ours:?} {stock:?}");
+    }
+}
