@@ -33,7 +33,7 @@ pub(crate) fn sum(kernels: &Kernels, pool: &Pool, args: &SumArgs, a: &[i8], b: &
     pool.run(&|part| {
         let range = piece(count, part, pool.threads());
         // SAFETY: `Kernels::available` hands out only what the processor runs; pieces do not overlap.
-        unsafe { (kernels.sum)(args, &a[range.clone()], &b[range.clone()], out.slice(range)) }
+        unsafe { (kernels.sum)(args, &a[range.clone()], &b[range.clone()], &mut *out.slice(range)) }
     });
 }
 
