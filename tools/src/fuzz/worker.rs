@@ -1,7 +1,7 @@
 //! The loop of a worker.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     fs,
     panic::{self, AssertUnwindSafe},
     path::Path,
@@ -49,10 +49,10 @@ pub fn work(target: &dyn Target, corpus: &Path, out: &Path, seed: u64, time: Dur
         if let Some(message) = panicked.or_else(|| ended.is_err().then(|| "panic".to_string())) {
             // one of each place
             let place = template(message.split(':').take(2).collect::<Vec<_>>().join(":").as_str());
-            if !failures.contains_key(&place) {
+            if let Entry::Vacant(first) = failures.entry(place) {
                 let path = out.join(format!("panic-{}", &sha256_hex(&input)[..12]));
                 fs::write(&path, &input)?;
-                failures.insert(place, format!("{}: {message}", path.display()));
+                first.insert(format!("{}: {message}", path.display()));
             }
             continue;
         }
