@@ -33,8 +33,8 @@ pub(super) fn read<'t>(table: &'t Table, frame: &[u8]) -> Option<Said<'t>> {
         Some(format) => bytes.said(format).map(|_| None)?,
     };
     let message = bytes.said(&statement.text)?;
-    // A frame with more in it than its statement says is another statement's.
-    bytes.rest.is_empty().then_some(())?;
+    // The last group is filled up with zeros; anything else that is left over is another statement's.
+    bytes.rest.iter().all(|&byte| byte == 0).then_some(())?;
     Some(Said { level, uptime_us, message, at: statement.at.as_deref() })
 }
 
