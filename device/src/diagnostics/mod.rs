@@ -71,6 +71,9 @@ pub fn begin() {
 }
 
 /// Puts the log into `DIR/diagnostics` of a store that this process holds, if the log was begun.
+///
+/// # Errors
+/// The folder or its first file cannot be made; the log goes on in memory.
 pub fn attach(store: &Path) -> io::Result<()> {
     let mut sink = sink();
     if matches!(*sink, Sink::Off) {
