@@ -60,7 +60,7 @@ pub(super) fn run(
         dog.map(|dog| Feeder::new(dog, (config.watchdog.deadline_s * 1000.0) as u64, now(&clock)));
 
     let _lock = lock(&config.store.state)?;
-    let (start, mut starts, counted) = Starts::begin(&config.store.state, 0);
+    let (start, mut starts, counted) = Starts::begin(&config.store.state);
     if let Err(error) = counted {
         faults.push(format!("{}: {error}; starts are not counted", config.store.state.display()));
     }
@@ -167,6 +167,7 @@ pub(super) fn run(
             Ok(Step::Idle) if args.once && desk.as_ref().is_none_or(Desk::is_settled) => break,
             Ok(Step::Idle | Step::Waiting) => trap.rest(&mut Sleep),
             Ok(Step::Working) => {}
+            Err(DiaryError::JustOpened) => {}
             Err(error) => {
                 let problem = error.to_string();
                 if problem != said {
@@ -491,8 +492,11 @@ impl Store for Diary {
     fn keep(&mut self, name: &str, bytes: &[u8]) -> Result<Picture, DiaryError> {
         let path = self.dir.join("pictures").join(name);
         let fault = |source| DiaryError::Picture { path: path.clone(), source };
-        if path.exists() {
-            return Err(fault(io::ErrorKind::AlreadyExists.into()));
+        match fs::read(&path) {
+            // of a start that was cut off before the record
+            Ok(kept) if kept == bytes => return Ok(Picture::Kept),
+            Ok(_) => return Err(fault(io::ErrorKind::AlreadyExists.into())),
+            Err(_) => {}
         }
         fs::create_dir_all(self.dir.join("pictures")).map_err(fault)?;
         write_atomically(&path, |file| file.write_all(bytes)).map_err(fault)?;

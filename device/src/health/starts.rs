@@ -52,12 +52,11 @@ struct Kept {
 }
 
 impl Starts {
-    /// Counts this start, in folder `state` (made when missing). A damaged file is taken for none; then the
-    /// count goes on from `at_least`.
+    /// Counts this start, in folder `state` (made when missing). A damaged file is taken for none.
     ///
     /// # Errors
     /// The count cannot be written: the card is read-only or full. [`Start`] is still right.
-    pub fn begin(state: &Path, at_least: u32) -> (Start, Self, io::Result<()>) {
+    pub fn begin(state: &Path) -> (Start, Self, io::Result<()>) {
         let (path, words) = (state.join("starts"), state.join("last-words"));
         let kept = fs::read_to_string(&path).ok().and_then(|text| parse(&text));
         let said = last_words::read(&words);
@@ -69,7 +68,7 @@ impl Starts {
             (None, Some(_)) => LastRun::Interrupted,
         };
         let Kept { boot, short, .. } = kept.unwrap_or_default();
-        let boot = boot.max(at_least).saturating_add(1);
+        let boot = boot.saturating_add(1);
         let start = Start { boot, after, words: said, short };
         let starts = Self { path, words, boot, settled: false };
         let written = fs::create_dir_all(state)
@@ -122,7 +121,7 @@ mod tests {
     use super::*;
 
     fn begin(dir: &Path) -> (Start, Starts) {
-        let (start, starts, written) = Starts::begin(dir, 0);
+        let (start, starts, written) = Starts::begin(dir);
         written.unwrap();
         (start, starts)
     }
@@ -169,11 +168,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for text in ["", "csp-starts 1\nboot x\n", "csp-starts 1\nboot 5\nshort 1", "\u{0}\u{0}\u{0}"] {
             fs::write(dir.path().join("starts"), text).unwrap();
-            let (start, ..) = Starts::begin(dir.path(), 9);
-            assert_eq!((start.boot, start.after), (10, LastRun::Interrupted), "{text:?}");
+            let (start, ..) = Starts::begin(dir.path());
+            assert_eq!((start.boot, start.after), (1, LastRun::Interrupted), "{text:?}");
         }
         // a folder that cannot be made: the start is known all the same
-        let (start, _, written) = Starts::begin(&dir.path().join("starts/state"), 0);
+        let (start, _, written) = Starts::begin(&dir.path().join("starts/state"));
         assert!(written.is_err());
         assert_eq!(start.boot, 1);
     }

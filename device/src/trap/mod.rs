@@ -143,6 +143,8 @@ impl<K: Kit> Trap<K> {
             progress: 0,
         };
         trap.watch.begin(trap.time().source);
+        // A receiver without a cycle is never switched again.
+        trap.supply_receiver(true);
         trap
     }
 

@@ -6,7 +6,7 @@
 use alloc::{string::String, vec::Vec};
 use core::{convert::Infallible, fmt};
 
-use csp_models::record::{Entry, Picture};
+use csp_models::record::{Entry, Event, Picture};
 use embedded_hal::digital::{ErrorType, OutputPin};
 
 use super::Classifier;
@@ -125,6 +125,12 @@ pub trait Store {
 
     /// Bytes left for pictures and records; `None` when nobody knows.
     fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// What the store did by itself since it was asked last, such as removing old pictures; the trap
+    /// writes it into the diary.
+    fn take_event(&mut self) -> Option<Event> {
         None
     }
 }

@@ -108,17 +108,20 @@ impl<K: Kit> Trap<K> {
 
     fn follow_receiver(&mut self, now: u64) {
         if let Some(wish) = self.gps.tick(now) {
-            let on = wish == ReceiverPower::On;
-            self.watch.receiver_on = on;
-            let set = if on { self.power.set_high() } else { self.power.set_low() };
-            if let Err(error) = set {
-                let text = alloc::format!("the receiver's supply cannot be switched ({error:?})");
-                self.tell(Event::Note { text });
-            }
+            self.supply_receiver(wish == ReceiverPower::On);
         }
         while let Some(event) = self.gps.take_event() {
             let event = self.event_of(event);
             self.tell(event);
+        }
+    }
+
+    pub(super) fn supply_receiver(&mut self, on: bool) {
+        self.watch.receiver_on = on;
+        let set = if on { self.power.set_high() } else { self.power.set_low() };
+        if let Err(error) = set {
+            let text = alloc::format!("the receiver's supply cannot be switched ({error:?})");
+            self.tell(Event::Note { text });
         }
     }
 
@@ -160,6 +163,9 @@ impl<K: Kit> Trap<K> {
         self.watch.battery = self.board.battery();
         self.watch.temperature_c = self.board.temperature_c().filter(|celsius| celsius.is_finite());
         self.budget(now);
+        while let Some(event) = self.store.take_event() {
+            self.tell(event);
+        }
         let free = self.store.free_bytes();
         let low = free.is_some_and(|free| free < self.settings.storage_low_bytes);
         if let (true, false, Some(free_bytes)) = (low, self.watch.storage_low, free) {

@@ -6,3 +6,4 @@ mod engine;
 mod field;
 mod fixture;
 mod foreign;
+mod week;
