@@ -161,7 +161,7 @@ fn a_class_of_a_season_is_told_by_its_date_alone() {
 
     // and the field sees what training saw
     let options = export::Options { format: NumberFormat::F32, ..export::Options::default() };
-    let (bundle, _) = export::export(&model.model, &[], &[], &options).unwrap();
+    let bundle = export::export(&model.model, &[], &[], &options).unwrap().bundle;
     assert!(bundle.manifest.encoder.as_ref().unwrap().season());
     let path = dir.path().join("season.cspm");
     bundle.write(&path).unwrap();
@@ -187,6 +187,7 @@ fn a_class_of_a_season_is_told_by_its_date_alone() {
             date: date.map(|date| YearFraction::parse(date).unwrap()),
             top: 2,
             prefer_f32: false,
+            threads: 1,
             json: true,
         };
         let mut out = Vec::new();

@@ -10,7 +10,10 @@ use core::{
 
 use csp_device::{
     gps::{DutyConfig, Gps, Receiver},
-    trap::{Camera, Classifier, Clock, Event, PictureFile, Predictor, Shot, Store, Trap},
+    trap::{
+        Camera, Classifier, Clock, Kit, NoPin, NoSensors, Parts, PictureFile, Predictor, Settings, Step,
+        Store, Trap, Trigger,
+    },
 };
 use csp_models::{
     encoder::{EncoderSpec, PositionEncoder},
@@ -18,6 +21,7 @@ use csp_models::{
     labels::{Label, Labels},
     place::{LatLon, Place},
     record::{Entry, to_frame},
+    situation::Situation,
 };
 
 /// Takes a line.
@@ -107,8 +111,15 @@ impl Classifier for Model {
         Ok((0..CLASSES).map(|class| f32::from(pixels[class % pixels.len()]) / 16.0).collect())
     }
 
-    fn location_logits(&mut self, at: LatLon) -> Result<Option<Vec<f32>>, Self::Error> {
-        let features = self.encoder.encode(at, None);
+    fn is_seasonal(&self) -> bool {
+        false
+    }
+
+    fn location_logits(
+        &mut self,
+        Situation { at, date }: Situation,
+    ) -> Result<Option<Vec<f32>>, Self::Error> {
+        let features = self.encoder.encode(at, date);
         let row = |class: usize| -> f64 {
             features.iter().enumerate().map(|(i, value)| value * weight(class * features.len() + i)).sum()
         };
@@ -128,23 +139,28 @@ impl Classifier for Model {
     }
 }
 
-/// A picture every so many polls, one of them empty.
-struct Pictures {
-    polls: u32,
-    shots: VecDeque<Vec<u8>>,
+/// Something moves once in so many looks.
+struct Looks(u32);
+
+impl Trigger for Looks {
+    type Error = core::convert::Infallible;
+
+    fn poll(&mut self, _: u64) -> Result<bool, Self::Error> {
+        self.0 += 1;
+        Ok(self.0.is_multiple_of(1500))
+    }
 }
+
+/// Some pictures, one of them empty, and then none.
+struct Pictures(VecDeque<Vec<u8>>);
 
 impl Camera for Pictures {
     type Error = &'static str;
 
-    fn poll(&mut self) -> Option<Shot<&'static str>> {
-        self.polls += 1;
-        if !self.polls.is_multiple_of(1500) {
-            return None;
-        }
-        let bytes = self.shots.pop_front()?;
+    fn capture(&mut self, _: u8) -> Result<PictureFile, Self::Error> {
+        let bytes = self.0.pop_front().ok_or("out of film")?;
         let sha256 = [bytes.len() as u8; 32];
-        Some(Shot { image: format!("{}.jpg", self.polls), file: Ok(PictureFile { bytes, sha256 }) })
+        Ok(PictureFile { bytes, sha256 })
     }
 }
 
@@ -198,6 +214,21 @@ impl Store for Frames {
     }
 }
 
+/// The parts of this trap.
+struct Recording<'r>(core::marker::PhantomData<&'r ()>);
+
+impl<'r> Kit for Recording<'r> {
+    type Trigger = Looks;
+    type Camera = Pictures;
+    type Flash = NoPin;
+    type Receiver = Recorded<'r>;
+    type Power = NoPin;
+    type Classifier = Model;
+    type Store = Frames;
+    type Clock = Time;
+    type Board = NoSensors;
+}
+
 /// Fusion at places of every kind, then the trap over the whole recording.
 pub fn trap(recording: &[u8], out: Out<'_>) {
     let (Some(model), Some(fused)) = (Model::new(), Model::new()) else {
@@ -209,7 +240,7 @@ pub fn trap(recording: &[u8], out: Out<'_>) {
         for uncertainty_m in [0.0, 8.0, 60_000.0] {
             let place = Place { uncertainty_m, ..Place::configured(at) };
             let logits: Vec<f32> = (0..CLASSES).map(|class| weight(class) as f32 * 3.0).collect();
-            let Ok(prediction) = predictor.predict(&logits, Some(&place)) else { continue };
+            let Ok(prediction) = predictor.predict(&logits, Some(&place), None) else { continue };
             let mut line = String::new();
             for value in &prediction.fused {
                 let _ = write!(line, " {:016x}", value.to_bits());
@@ -222,19 +253,29 @@ pub fn trap(recording: &[u8], out: Out<'_>) {
     let receiver = Recorded { rest: recording.chunks(CHUNK), clock: Rc::clone(&clock) };
     let shots =
         (0..12u8).map(|shot| if shot == 5 { vec![] } else { vec![shot * 11, 200 - shot, 7] }).collect();
-    let camera = Pictures { polls: 0, shots };
-    let store = Frames(Rc::clone(&frames));
-    let mut trap = Trap::new(camera, receiver, Gps::new(None, None), model, store, Time(Rc::clone(&clock)));
+    let parts = Parts::<Recording<'_>> {
+        trigger: Looks(0),
+        camera: Pictures(shots),
+        flash: NoPin,
+        receiver,
+        power: NoPin,
+        classifier: Ok(model),
+        store: Frames(Rc::clone(&frames)),
+        clock: Time(Rc::clone(&clock)),
+        board: NoSensors,
+    };
+    let mut trap = Trap::new(parts, Gps::new(None, None), Settings { events: true, ..Settings::desk() });
     let end_us = (recording.len() as u64 / CHUNK as u64 + 10) * 100_000;
     while clock.get() < end_us {
         match trap.step() {
-            Ok(Event::Recorded(entry)) => {
+            Ok(Step::Recorded(entry)) => {
                 let frame = frames.borrow().last().cloned().unwrap_or_default();
                 let kind = match &*entry {
                     Entry::Prediction(record) => {
                         format!("{} {:?}", record.provenance.as_str(), record.decision)
                     }
                     Entry::Failure(record) => format!("failure {}", record.error),
+                    Entry::Event(record) => format!("event {}", record.event.kind()),
                 };
                 out(format_args!("record {} {:016x} {kind}", frame.len(), fold(0, &frame)));
             }

@@ -116,7 +116,7 @@ fn the_device_averages_over_the_year_as_the_host_does() {
     let spec = EncoderSpec { season: true, ..EncoderSpec::of("wrap") };
     let model = with_location(BackboneKind::SmallCnn(4), 16, spec.build().unwrap(), heads()[1]);
     let options = Options { format: NumberFormat::F32, ..Options::default() };
-    let (bundle, _) = export(&model, &[], &[], &options).unwrap();
+    let bundle = export(&model, &[], &[], &options).unwrap().bundle;
     assert!(bundle.manifest.encoder.as_ref().unwrap().season());
     let engine = Engine::load(&bundle).unwrap();
     let mut predictor = csp_device::trap::Predictor::new(&engine);
