@@ -40,7 +40,7 @@ pub fn shines(health: Health, now_ms: u64, show_ms: u64) -> bool {
     }
     let flashes = CODES.iter().find(|(_, of, _)| *of == health).map_or(0, |(flashes, ..)| *flashes);
     let slot = now_ms % PERIOD_MS / BLINK_MS;
-    slot % 2 == 0 && slot / 2 < u64::from(flashes)
+    slot.is_multiple_of(2) && slot / 2 < u64::from(flashes)
 }
 
 #[cfg(test)]

@@ -177,8 +177,10 @@ pub(super) fn run(
                 anyhow::ensure!(!args.once, "store.dir: {said}");
             }
         }
+        // A full card is waited for in good health: only work that does not get on starves the watchdog.
+        let resting = matches!(step, Ok(Step::Idle | Step::Waiting) | Err(_));
         if let Some(feeder) = &mut feeder
-            && let Err(error) = feeder.turn(now, trap.progress(), trap.is_idle())
+            && let Err(error) = feeder.turn(now, trap.progress(), resting)
         {
             note!("watchdog: {error}");
         }

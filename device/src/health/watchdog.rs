@@ -129,7 +129,6 @@ mod tests {
         // progress was 16 from 144 s on
         assert_eq!(stuck.first(), Some(&154_000));
         assert_eq!(stuck.last(), Some(&199_980));
-        drop(feeder);
         assert!((75..=82).contains(&bowl.0), "{} feedings", bowl.0);
     }
 

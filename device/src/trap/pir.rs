@@ -75,7 +75,7 @@ mod tests {
             (5020, State::High, false),
             (5070, State::High, true),
         ];
-        let reads: Vec<_> = story.iter().map(|(_, line, _)| Transaction::get(line.clone())).collect();
+        let reads: Vec<_> = story.iter().map(|(_, line, _)| Transaction::get(*line)).collect();
         let mut pin = Mock::new(&reads);
         let mut pir = Pir::new(pin.clone(), 50);
         for (ms, _, expected) in story {

@@ -196,16 +196,15 @@ impl<K: Kit> Trap<K> {
                 let fits = waiting.saturating_add(file.bytes.len()) <= self.settings.waiting_bytes;
                 let waiting_mib = waiting >> 20;
                 let bytes = fits.then_some(file.bytes).ok_or_else(|| {
-                    format!("not classified: pictures of {waiting_mib} MiB were waiting already")
+                    format!("pictures of {waiting_mib} MiB were waiting for the model already")
                 });
                 let frame = Frame { name, sha256: Some(file.sha256), kept, file: bytes };
                 // a burst is never longer than its vector: `frames` is clamped
                 let _ = burst.frames.push(frame);
             }
             Err(problem) => {
-                match &named {
-                    None => self.camera_failed(&problem),
-                    Some(_) => {}
+                if named.is_none() {
+                    self.camera_failed(&problem);
                 }
                 if named.is_some() || burst.frames.is_empty() {
                     let name = named.unwrap_or_else(|| burst.name(number, &[]));

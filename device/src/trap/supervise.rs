@@ -151,7 +151,8 @@ impl<K: Kit> Trap<K> {
     }
 
     fn look(&mut self, now: u64) {
-        if let (Err(problem), false) = (&self.model, self.watch.model_said) {
+        // Safe mode is said by itself.
+        if let (Err(problem), false) = (&self.model, self.watch.model_said || self.settings.safe_mode) {
             let problem = problem.clone();
             self.watch.model_said = true;
             self.tell(Event::ModelFault { problem });

@@ -55,12 +55,13 @@ impl<K: Kit> Trap<K> {
     /// Why pictures are recorded and not classified at present.
     fn not_classifying(&self) -> Option<String> {
         if self.settings.safe_mode {
-            return Some("safe mode".into());
+            return Some("safe mode: pictures are only recorded".into());
         }
         if let Err(problem) = &self.model {
             return Some(problem.clone());
         }
-        (self.watch.activity >= Activity::PicturesOnly).then(|| "saving energy".into())
+        (self.watch.activity >= Activity::PicturesOnly)
+            .then(|| "saving energy: pictures are only recorded".into())
     }
 
     fn classify(&mut self, work: &mut Work) {
@@ -164,7 +165,7 @@ impl<K: Kit> Trap<K> {
 
     fn unclassified(&mut self, burst: Burst, reason: &str) -> Entry {
         let own = burst.frames.first().and_then(|frame| frame.file.as_ref().err().cloned());
-        self.failure(burst, own.unwrap_or_else(|| format!("not classified: {reason}")))
+        self.failure(burst, own.unwrap_or_else(|| reason.into()))
     }
 
     /// The entry of a burst that nothing is predicted of; it names the other pictures, too.

@@ -439,7 +439,7 @@ impl Classifier for Eye {
         let (animal, noise) = (pixels.first().copied().unwrap_or(0), pixels.get(2).copied().unwrap_or(0));
         let logit = |class: usize| {
             let own = if class == usize::from(animal) { 3.5 } else { 0.0 };
-            own - if (usize::from(noise) + class) % 7 == 0 { 2.5 } else { 0.0 }
+            own - if (usize::from(noise) + class).is_multiple_of(7) { 2.5 } else { 0.0 }
         };
         Ok((0..CLASSES.len()).map(logit).collect())
     }
