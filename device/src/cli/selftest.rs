@@ -23,7 +23,7 @@ use crate::{
 /// Try every part of the trap: clock, store, model, camera, sensors, receiver. Exit code 1 when one fails.
 ///
 /// It changes nothing that lasts: the flash is not fired, the watchdog is not armed, and what it writes into the
-/// store's folder it removes again. Run it at the tree before closing the box, while no trap is running.
+/// store's folder it removes again (folders that are missing it makes, as the trap would). Run it at the tree before closing the box, while no trap is running.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SelftestArgs {
     /// The trap's configuration; without one the defaults are tried.
