@@ -7,11 +7,11 @@ mod check_backbones;
 mod disdat;
 mod dump_logits;
 mod fuzz;
-mod fuzz_nmea;
 mod gps_check;
 mod mcu;
 mod power_cut;
 mod random_bundle;
+mod simulate_week;
 mod soak;
 
 use clap::{Parser, Subcommand};
@@ -29,12 +29,12 @@ enum Verb {
     Disdat(disdat::DisdatArgs),
     CheckBackbones(check_backbones::CheckArgs),
     DumpLogits(dump_logits::DumpArgs),
-    FuzzNmea(fuzz_nmea::FuzzNmeaArgs),
     GpsCheck(gps_check::GpsCheckArgs),
     Mcu(mcu::McuArgs),
     PowerCut(power_cut::PowerCutArgs),
     Fuzz(fuzz::FuzzArgs),
     RandomBundle(random_bundle::RandomArgs),
+    SimulateWeek(simulate_week::WeekArgs),
     Soak(soak::SoakArgs),
 }
 
@@ -44,12 +44,12 @@ fn main() -> anyhow::Result<()> {
         Verb::Disdat(args) => disdat::run(&args),
         Verb::CheckBackbones(args) => check_backbones::run(&args),
         Verb::DumpLogits(args) => dump_logits::run(&args),
-        Verb::FuzzNmea(args) => fuzz_nmea::run(&args),
         Verb::GpsCheck(args) => gps_check::run(&args),
         Verb::Mcu(args) => mcu::run(&args),
         Verb::PowerCut(args) => power_cut::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::RandomBundle(args) => random_bundle::run(&args),
+        Verb::SimulateWeek(args) => simulate_week::run(&args),
         Verb::Soak(args) => soak::run(&args),
     }
 }

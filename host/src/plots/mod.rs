@@ -10,6 +10,7 @@ mod quantization;
 mod range_map;
 mod raster;
 mod reliability;
+mod timeline;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ pub use map::{Bounds, MapError};
 pub use quantization::quantization;
 pub use range_map::{EmbeddingMap, RangeMap, embedding_map, range_map};
 pub use reliability::reliability_diagram;
+pub use timeline::{Timeline, trap_timeline};
 
 /// Colours of the image alone, the place alone, and both.
 const IMAGE: plotters::style::RGBColor = plotters::style::RGBColor(0x99, 0xa0, 0xa8);

@@ -11,8 +11,13 @@
 //! `tests/corpus/NAME`. There is no coverage to go by: what counts as new is a message not seen before
 //! (digits and names apart), and inputs that gave one are changed further.
 
+mod bundle;
+mod config;
+mod nmea;
 mod onnx;
+mod picture;
 mod random;
+mod record;
 mod worker;
 
 use std::{
@@ -29,7 +34,8 @@ use serde_json::{Value, json};
 pub use random::Random;
 
 /// Everything that can be fed.
-const TARGETS: &[&dyn Target] = &[&onnx::Onnx];
+const TARGETS: &[&dyn Target] =
+    &[&bundle::Archive, &config::Config, &nmea::Nmea, &onnx::Onnx, &picture::Picture, &record::Record];
 
 /// A reader of foreign bytes.
 pub trait Target: Sync {
@@ -57,7 +63,7 @@ pub trait Target: Sync {
 /// such a file again. Exit code 1 when something failed.
 #[derive(Debug, clap::Args)]
 pub struct FuzzArgs {
-    /// What to feed: onnx.
+    /// What to feed: bundle, config, nmea, onnx, picture or record.
     target: String,
     /// How long.
     #[arg(long, default_value_t = 60, value_name = "S")]
@@ -198,6 +204,32 @@ fn wait(child: &mut Child, current: &Path, patience: Duration) -> Result<bool> {
                 bail!("a worker has not begun after {} s", patience.as_secs());
             }
             return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The committed inputs of every target and a few hundred of their neighbours.
+    #[test]
+    fn no_target_breaks_on_its_corpus() {
+        for target in TARGETS.iter().filter(|target| target.name() != "onnx") {
+            let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus").join(target.name());
+            let inputs: Vec<Vec<u8>> = fs::read_dir(&corpus)
+                .unwrap()
+                .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+                .collect();
+            assert!(!inputs.is_empty(), "{}", corpus.display());
+            let mut random = Random::new(7);
+            for input in &inputs {
+                target.run(input);
+                for _ in 0..100 {
+                    let changed = target.change(input, &mut random);
+                    target.run(&changed.unwrap_or_else(|| random.bytes(input, input, target.words())));
+                }
+            }
         }
     }
 }
