@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -12,26 +12,28 @@ use std::{
 use anyhow::Context;
 use csp_models::{
     bundle::write_atomically,
-    record::{Entry, Event, Picture},
+    record::{Entry, Event},
 };
 use embedded_hal::{delay::DelayNs, digital::OutputPin};
 
 use super::{
     Exit,
     config::refuse,
+    diary::{Diary, DiaryError},
     explain, ignore_closed_pipe, open_model,
-    run::{BUILD, BoardClock, RunArgs, Sleep, Tally, report, report_recovery},
+    run::{BUILD, BoardClock, RunArgs, Sleep, Tally, report},
 };
 use crate::{
-    board::{CommandCamera, Sensors, gpio, lamp},
+    board::{Sensors, gpio, lamp},
+    camera::BoardCamera,
     config::{CameraKind, TrapConfig},
     desk::Desk,
     gps::{DutyConfig, Gps, Remembered},
     health::{DeviceWatchdog, Feeder, Starts, last_words},
     infer::Engine,
     receiver::{Heard, Source, build_day},
-    store::{self, Identity, StoreError},
-    trap::{Camera, Clock, Kit, Parts, PictureFile, Settings, Step, Store, Trap, Trigger},
+    store::Identity,
+    trap::{Camera, Clock, Kit, Parts, PictureFile, Settings, Step, Trap, Trigger},
 };
 
 /// Runs the trap of a configuration until `stop` is set (or, with `--once`, its folder is done).
@@ -86,20 +88,18 @@ pub(super) fn run(
         build: BUILD.into(),
         model_digest,
     };
-    let (diary, done) = Diary::open(&config.store.dir, identity)?;
+    let (diary, done) = Diary::open(&config.store.dir, identity, config.store.limits())?;
     let (mut gps, receiver) = receiver(&config, args, &mut faults);
     let place = config.store.state.join("place");
     recall(&mut gps, &place, &clock);
 
-    let (desk, camera) = match (&config.camera.kind, &config.camera.folder) {
-        (CameraKind::Folder, Some(folder)) => {
+    let (desk, camera) = match BoardCamera::of(&config.camera) {
+        Some(camera) => (None, FieldCamera::Board(camera)),
+        None => {
+            let folder = config.camera.folder.as_deref().unwrap_or(Path::new(""));
             let desk =
                 Desk::open(folder, done).with_context(|| format!("camera.folder {}", folder.display()))?;
             (Some(desk.clone()), FieldCamera::Desk(desk))
-        }
-        _ => {
-            let timeout = Duration::from_secs_f64(config.camera.timeout_s);
-            (None, FieldCamera::Command(CommandCamera::new(&config.camera.command, timeout)))
         }
     };
     let trigger = match (&desk, config.trigger.line) {
@@ -412,7 +412,7 @@ impl MotionLine {
 /// What takes pictures, by configuration.
 enum FieldCamera {
     Desk(Desk),
-    Command(CommandCamera),
+    Board(BoardCamera),
 }
 
 impl Camera for FieldCamera {
@@ -421,87 +421,20 @@ impl Camera for FieldCamera {
     fn capture(&mut self, frame: u8) -> Result<PictureFile, String> {
         match self {
             Self::Desk(desk) => desk.capture(frame).map_err(|error| error.to_string()),
-            Self::Command(camera) => camera.capture(frame).map_err(|error| error.to_string()),
+            Self::Board(camera) => camera.capture(frame).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn rest(&mut self) {
+        if let Self::Board(camera) = self {
+            camera.rest();
         }
     }
 
     fn name(&self) -> Option<String> {
         match self {
             Self::Desk(desk) => desk.name(),
-            Self::Command(_) => None,
+            Self::Board(_) => None,
         }
-    }
-}
-
-type Done = std::collections::HashSet<(String, Option<[u8; 32]>)>;
-
-/// The store, opened as soon as its card lets it.
-struct Diary {
-    dir: PathBuf,
-    identity: Identity,
-    store: Option<store::Store>,
-}
-
-impl Diary {
-    /// Opens the store; one that does not open now is tried again with every entry.
-    fn open(dir: &Path, identity: Identity) -> Result<(Self, Done), StoreError> {
-        let (store, done) = match store::Store::open(dir, identity.clone()) {
-            Ok((store, recovery)) => {
-                report_recovery(&recovery);
-                (Some(store), recovery.done)
-            }
-            Err(error @ StoreError::InUse { .. }) => return Err(error),
-            Err(error) => {
-                note!("store: {error}; entries wait");
-                (None, Done::new())
-            }
-        };
-        Ok((Self { dir: dir.into(), identity, store }, done))
-    }
-}
-
-/// Why the diary took nothing.
-#[derive(Debug, thiserror::Error)]
-enum DiaryError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Its numbering is known only now: the entry is offered again with the right number.
-    #[error("the store has just been opened")]
-    JustOpened,
-    #[error("{path}: {source}", path = .path.display())]
-    Picture { path: PathBuf, source: io::Error },
-}
-
-impl Store for Diary {
-    type Error = DiaryError;
-
-    fn next_seq(&self) -> u64 {
-        self.store.as_ref().map_or(0, store::Store::next_seq)
-    }
-
-    fn append(&mut self, entry: &Entry) -> Result<(), DiaryError> {
-        match &mut self.store {
-            Some(store) => Ok(store.append(entry)?),
-            None => {
-                let (store, recovery) = store::Store::open(&self.dir, self.identity.clone())?;
-                report_recovery(&recovery);
-                self.store = Some(store);
-                Err(DiaryError::JustOpened)
-            }
-        }
-    }
-
-    fn keep(&mut self, name: &str, bytes: &[u8]) -> Result<Picture, DiaryError> {
-        let path = self.dir.join("pictures").join(name);
-        let fault = |source| DiaryError::Picture { path: path.clone(), source };
-        match fs::read(&path) {
-            // of a start that was cut off before the record
-            Ok(kept) if kept == bytes => return Ok(Picture::Kept),
-            Ok(_) => return Err(fault(io::ErrorKind::AlreadyExists.into())),
-            Err(_) => {}
-        }
-        fs::create_dir_all(self.dir.join("pictures")).map_err(fault)?;
-        write_atomically(&path, |file| file.write_all(bytes)).map_err(fault)?;
-        Ok(Picture::Kept)
     }
 }

@@ -13,6 +13,7 @@ macro_rules! note {
 pub mod bench;
 pub mod classify;
 pub mod config;
+mod diary;
 mod field;
 pub mod run;
 pub mod selftest;

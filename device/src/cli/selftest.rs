@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use super::{Exit, config::refuse, describe, explain, ignore_closed_pipe, open_model, run::BoardClock};
 use crate::{
-    board::{CommandCamera, Sensors, gpio, lamp},
+    board::{Sensors, gpio, lamp},
+    camera::BoardCamera,
     config::{CameraKind, TrapConfig},
     gps::Receiver,
     infer::Engine,
@@ -232,7 +233,7 @@ fn model(config: &TrapConfig) -> (Check, Option<Engine>) {
 }
 
 fn camera(config: &TrapConfig, engine: Option<Engine>) -> Check {
-    if config.camera.kind == CameraKind::Folder {
+    let Some(mut camera) = BoardCamera::of(&config.camera) else {
         let folder = config.camera.folder.clone().unwrap_or_default();
         return match fs::read_dir(&folder) {
             Ok(_) => check("camera", Status::Ok, format!("folder {}", folder.display()), ""),
@@ -243,14 +244,18 @@ fn camera(config: &TrapConfig, engine: Option<Engine>) -> Check {
                 "make the folder, or set [camera] folder",
             ),
         };
-    }
-    let mut camera =
-        CommandCamera::new(&config.camera.command, Duration::from_secs_f64(config.camera.timeout_s));
+    };
     let start = Instant::now();
     let file = match camera.capture(0) {
         Ok(file) => file,
         Err(error) => {
-            let next = "run the command by hand; is the ribbon cable seated, and the camera enabled?";
+            let next = match config.camera.kind {
+                CameraKind::V4l2 => "`v4l2-ctl --list-devices` lists devices; set [camera] device",
+                CameraKind::Command => {
+                    "run the command by hand; is the ribbon cable seated, and the camera enabled?"
+                }
+                CameraKind::Folder | CameraKind::Replay => "put pictures there, or set [camera] folder",
+            };
             return check("camera", Status::Failed, error.to_string(), next);
         }
     };
@@ -266,7 +271,7 @@ fn camera(config: &TrapConfig, engine: Option<Engine>) -> Check {
             "camera",
             Status::Failed,
             format!("{found}: {error}"),
-            "the program must write one whole JPEG or PNG to its standard output, and nothing else",
+            "a command must write one whole JPEG or PNG to its standard output, and nothing else",
         ),
     }
 }

@@ -2,17 +2,21 @@
 
 use std::path::PathBuf;
 
-use csp_models::place::LatLon;
+use csp_models::{picture::MAX_SIDE, place::LatLon};
 use serde::{Deserialize, Serialize};
 
 use super::TrapConfig;
 use crate::{
     infer::EngineOptions,
+    store::Limits,
     trap::{
         MAX_FRAMES,
         energy::{Plan, PowerModel},
     },
 };
+
+/// A pebibyte: what is beyond is a slip of the pen.
+const MOST_MIB: u64 = 1 << 30;
 
 /// `[trap]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,9 +61,17 @@ pub struct CameraConfig {
     pub kind: CameraKind,
     /// For "command": program and arguments; it writes one JPEG or PNG to its standard output.
     pub command: Vec<String>,
-    /// For "command": a picture that takes longer has failed, seconds.
+    /// For "v4l2": the device.
+    pub device: String,
+    /// For "v4l2": pixels across; the nearest size that the device offers is taken.
+    pub width: u32,
+    /// For "v4l2": pixels down.
+    pub height: u32,
+    /// For "v4l2": frames let go after the device starts, until its exposure has settled.
+    pub settle_frames: u32,
+    /// For "command" and "v4l2": a picture that takes longer has failed, seconds.
     pub timeout_s: f64,
-    /// For "folder": the folder; every picture that appears in it is a trigger.
+    /// For "folder" and "replay": the folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
 }
@@ -68,7 +80,16 @@ impl Default for CameraConfig {
     fn default() -> Self {
         let command = ["rpicam-still", "--nopreview", "--immediate", "--encoding", "jpg", "--output", "-"]
             .map(String::from);
-        Self { kind: CameraKind::Command, command: command.into(), timeout_s: 10.0, folder: None }
+        Self {
+            kind: CameraKind::Command,
+            command: command.into(),
+            device: "/dev/video0".into(),
+            width: 1920,
+            height: 1080,
+            settle_frames: 5,
+            timeout_s: 10.0,
+            folder: None,
+        }
     }
 }
 
@@ -78,8 +99,12 @@ impl Default for CameraConfig {
 pub enum CameraKind {
     /// a program that takes a picture, such as rpicam-still
     Command,
-    /// a folder that pictures appear in: for a desk, and for cameras with their own software
+    /// a video device: USB cameras, and most of those on a ribbon cable
+    V4l2,
+    /// a folder that pictures appear in, each of them a trigger: for a desk, and for cameras with their own software
     Folder,
+    /// the pictures of a folder by name, over and over: for trying sensor, burst and time-lapse without a camera
+    Replay,
 }
 
 /// `[trigger]`
@@ -179,13 +204,41 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     /// The folder of what the trap knows besides: its starts, the last place.
     pub state: PathBuf,
+    /// Pictures take at most so much of the card, MiB; the oldest make room for newer ones, each removal is an
+    /// event. Records are never removed. Left out, as much as `min_free_mib` leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pictures_mib: Option<u64>,
+    /// Pictures leave so much of the card free, MiB.
+    pub min_free_mib: u64,
+    /// Set aside for records when the card is full nevertheless, MiB; 4 are some 7,000 records.
+    pub reserve_mib: u64,
     /// Less room than that is an event, MiB.
     pub low_mib: u64,
 }
 
+impl StoreConfig {
+    /// The same for the store.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            picture_bytes: self.pictures_mib.map(|mib| mib << 20),
+            min_free_bytes: self.min_free_mib << 20,
+            reserve_bytes: self.reserve_mib << 20,
+            ..Limits::default()
+        }
+    }
+}
+
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { dir: "/data/store".into(), state: "/data/state".into(), low_mib: 256 }
+        let Limits { picture_bytes: _, min_free_bytes, reserve_bytes, segment_bytes: _ } = Limits::default();
+        Self {
+            dir: "/data/store".into(),
+            state: "/data/state".into(),
+            pictures_mib: None,
+            min_free_mib: min_free_bytes >> 20,
+            reserve_mib: reserve_bytes >> 20,
+            low_mib: 256,
+        }
     }
 }
 
@@ -330,8 +383,22 @@ pub(super) fn check(config: &TrapConfig) -> Result<(), (&'static str, String)> {
             }
         }
     }
-    if camera.kind == CameraKind::Folder && camera.folder.is_none() {
+    if matches!(camera.kind, CameraKind::Folder | CameraKind::Replay) && camera.folder.is_none() {
         return fail("camera.kind", "a folder camera needs camera.folder");
+    }
+    if camera.kind == CameraKind::V4l2 && cfg!(not(target_os = "linux")) {
+        return fail("camera.kind", "video devices are read on Linux only");
+    }
+    if camera.kind == CameraKind::V4l2 && camera.device.is_empty() {
+        return fail("camera.device", "name a device such as \"/dev/video0\"");
+    }
+    for (key, side) in [("camera.width", camera.width), ("camera.height", camera.height)] {
+        if !(16..=MAX_SIDE).contains(&side) {
+            return Err((key, format!("16 to {MAX_SIDE} pixels")));
+        }
+    }
+    if camera.settle_frames > 300 {
+        return fail("camera.settle_frames", "at most 300 frames");
     }
     if camera.kind == CameraKind::Command && camera.command.first().is_none_or(String::is_empty) {
         return fail("camera.command", "name a program");
@@ -357,8 +424,17 @@ pub(super) fn check(config: &TrapConfig) -> Result<(), (&'static str, String)> {
     if config.trigger.debounce_ms > 10_000 {
         return fail("trigger.debounce_ms", "at most 10000 milliseconds");
     }
-    if config.store.low_mib > 1 << 30 {
+    if config.store.low_mib > MOST_MIB {
         return fail("store.low_mib", "at most 1073741824 MiB");
+    }
+    if config.store.pictures_mib.is_some_and(|mib| !(1..=MOST_MIB).contains(&mib)) {
+        return fail("store.pictures_mib", "1 to 1073741824 MiB, or left out");
+    }
+    if config.store.min_free_mib > MOST_MIB {
+        return fail("store.min_free_mib", "at most 1073741824 MiB");
+    }
+    if config.store.reserve_mib > 1024 {
+        return fail("store.reserve_mib", "at most 1024 MiB");
     }
     if !within(timelapse.every_minutes, 0.0, 525_600.0) {
         return fail("timelapse.every_minutes", "0 (never) to 525600 minutes");

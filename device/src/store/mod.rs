@@ -183,7 +183,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::InUse`] while another process holds it, else the system's reason.
     pub fn open(dir: &Path, identity: Identity) -> Result<(Self, Recovery), StoreError> {
-        let opened = Self::open_with(Disk, dir, identity, Limits::default());
+        Self::open_bounded(dir, identity, Limits::default())
+    }
+
+    /// Opens or creates the store in `dir`, with its log beside it; see [`Store::open_with`].
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while another process holds it, else the system's reason.
+    pub fn open_bounded(
+        dir: &Path,
+        identity: Identity,
+        limits: Limits,
+    ) -> Result<(Self, Recovery), StoreError> {
+        let opened = Self::open_with(Disk, dir, identity, limits);
         Self::log_opened(&opened);
         // Only who holds the store writes its log; without one the trap goes on.
         if opened.is_ok() && diagnostics::attach(dir).is_err() {

@@ -85,6 +85,9 @@ pub trait Camera {
     /// No picture, or one cut short.
     fn capture(&mut self, frame: u8) -> Result<PictureFile, Self::Error>;
 
+    /// The burst is over: a camera that draws power while it waits may stop until the next.
+    fn rest(&mut self) {}
+
     /// The name that the picture just asked for has already, whether it could be read or not. A picture
     /// with a name comes from somewhere else: an error is that file's own, not the camera's.
     fn name(&self) -> Option<String> {

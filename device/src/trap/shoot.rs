@@ -221,6 +221,7 @@ impl<K: Kit> Trap<K> {
             return;
         }
         burst.spent.flash_us += self.flash.off(now_us);
+        self.camera.rest();
         // Room was made sure of before the burst, and nobody else fills the queue.
         if self.queue.push_back(burst).is_err() {
             self.outbox.miss(Miss::Busy);

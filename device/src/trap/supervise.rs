@@ -91,6 +91,9 @@ impl<K: Kit> Trap<K> {
             self.look(now);
         }
         if self.settings.events {
+            while let Some(event) = self.store.take_event() {
+                self.tell(event);
+            }
             let queued = self.queue.len();
             let (refused, activity) = (self.outbox.is_refused(), self.watch.activity);
             let camera = self.shooter.is_camera_faulty();
@@ -164,9 +167,6 @@ impl<K: Kit> Trap<K> {
         self.watch.battery = self.board.battery();
         self.watch.temperature_c = self.board.temperature_c().filter(|celsius| celsius.is_finite());
         self.budget(now);
-        while let Some(event) = self.store.take_event() {
-            self.tell(event);
-        }
         let free = self.store.free_bytes();
         let low = free.is_some_and(|free| free < self.settings.storage_low_bytes);
         if let (true, false, Some(free_bytes)) = (low, self.watch.storage_low, free) {

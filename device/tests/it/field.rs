@@ -173,6 +173,39 @@ fn a_camera_program_a_time_lapse_and_board_readings() {
 }
 
 #[test]
+fn every_kind_of_camera_takes_the_pictures_of_a_time_lapse() {
+    let kind = |kind: &str| {
+        format!(
+            "[camera]\nkind = {kind:?}\nfolder = \"DIR/desk\"\ndevice = \"DIR/video9\"\n\
+             [model]\npath = \"DIR/m.cspm\"\n[timelapse]\nevery_minutes = 0.003\n\
+             [burst]\nframes = 2\ninterval_s = 0.01\ncool_down_s = 0.0\n"
+        )
+    };
+    let dir = trap(&kind("replay"));
+    run_until(dir.path(), |entries| entries.iter().any(|entry| matches!(entry, Entry::Prediction(_))));
+    let all = entries(dir.path());
+    let Some(Entry::Prediction(record)) = all.iter().find(|entry| entry.picture().is_some()) else {
+        panic!("{all:?}")
+    };
+    for (name, index) in [(&record.image, 0), (&record.burst[0].image, 1)] {
+        let stored = fs::read(dir.path().join("store/pictures").join(name)).unwrap();
+        assert_eq!(stored, fixture::png(index), "{name}");
+    }
+
+    let dir = trap(&kind("v4l2"));
+    run_until(dir.path(), |entries| {
+        entries
+            .iter()
+            .any(|entry| matches!(entry, Entry::Event(e) if matches!(e.event, Event::CameraFault { .. })))
+    });
+    let faults = format!("{:?}", events(dir.path()));
+    assert!(faults.contains("video9") && faults.contains("plugged in"), "{faults}");
+    let (exit, report) = selftest(dir.path(), &[]);
+    assert_eq!(exit, Exit::Failed);
+    assert!(report.to_string().contains("v4l2-ctl"), "{report:#}");
+}
+
+#[test]
 fn without_a_model_the_pictures_are_recorded() {
     let dir = trap(&FOLDER.replace("m.cspm", "none.cspm"));
     assert_eq!(run_once(dir.path()).1, run::Tally { predictions: 0, failures: 2 });
@@ -304,4 +337,47 @@ fn the_configuration_is_printed_and_checked() {
     assert_eq!(print(&["--config", &path]).0, Exit::Usage);
     assert_eq!(print(&["--config", "/nonexistent.toml"]).0, Exit::Failed);
     assert!(Config::try_parse_from(["config"]).is_err());
+}
+
+/// A picture of that many bytes; what follows a PNG's end is no part of the picture.
+fn heavy_png(index: usize, bytes: usize) -> Vec<u8> {
+    let mut png = fixture::png(index);
+    png.resize(bytes, 0);
+    png
+}
+
+#[test]
+fn the_card_is_bounded_and_says_what_it_gave_up() {
+    // `low_mib` beyond any disk, a quota of three pictures
+    let dir = trap(FOLDER);
+    let text = fs::read_to_string(dir.path().join("trap.toml")).unwrap();
+    let bounded = text.replace("[store]\n", "[store]\npictures_mib = 1\nlow_mib = 1073741824\n");
+    fs::write(dir.path().join("trap.toml"), bounded).unwrap();
+    for index in 0..5 {
+        fs::write(dir.path().join(format!("desk/{index}.png")), heavy_png(index % 2, 300_000 + index))
+            .unwrap();
+    }
+    assert_eq!(run_once(dir.path()).1, run::Tally { predictions: 5, failures: 0 });
+    let stored = |index: u32| dir.path().join(format!("store/pictures/{index}.png"));
+    assert!(!stored(0).exists() && !stored(1).exists() && stored(4).is_file());
+    let removed = |events: &[Event]| {
+        let removed = events.iter().filter_map(|event| match event {
+            Event::PicturesRemoved { count, bytes, up_to } => Some((*count, *bytes, up_to.clone())),
+            _ => None,
+        });
+        removed.collect::<Vec<_>>()
+    };
+    let told = removed(&events(dir.path()));
+    let (count, bytes) = told.iter().fold((0, 0), |(count, bytes), more| (count + more.0, bytes + more.1));
+    assert_eq!((count, bytes), (2, 600_001), "{told:?}");
+    assert_eq!(told.last().unwrap().2, "1.png");
+    assert_eq!(kinds(dir.path()).iter().filter(|kind| **kind == "storage_low").count(), 1);
+
+    // one goes missing between two starts
+    fs::remove_file(stored(3)).unwrap();
+    run_once(dir.path());
+    let after = removed(&events(dir.path()));
+    assert_eq!(after[told.len()..], [(1, 0, "3.png".to_string())]);
+    run_once(dir.path());
+    assert_eq!(removed(&events(dir.path())).len(), after.len(), "said once");
 }
