@@ -32,6 +32,7 @@ pub(super) struct Shooter {
     trigger_problem: Option<String>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one of it, in the trap")]
 #[derive(Debug, Default)]
 enum Phase {
     #[default]
