@@ -123,6 +123,12 @@ pub(super) fn run(
     let flash = output("flash", &config.flash.chip, config.flash.line);
     let power = output("receiver's supply", &config.gps.power_chip, config.gps.power_line);
     let mut light = output("lamp", &config.leds.chip, config.leds.line);
+    let allowed = engine.as_ref().map(|engine| config.site.allowed(&engine.manifest().labels));
+    let allowed = allowed.unwrap_or(Ok(None)).unwrap_or_else(|problem| {
+        // A wrong list is no reason to record nothing.
+        faults.push(format!("{problem}; every species is allowed"));
+        None
+    });
     let parts = Parts {
         trigger,
         camera,
@@ -135,6 +141,7 @@ pub(super) fn run(
         board: Sensors::new(&config.energy.power_supply, &config.energy.thermal),
     };
     let mut trap: FieldTrap<'_> = Trap::new(parts, gps, settings);
+    trap.allow(allowed);
 
     trap.tell(Event::Started { after: start.after, config_sha256: Some(digest) });
     if let Some(message) = start.words {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use csp_models::bundle::write_atomically;
+use csp_models::{bundle::write_atomically, labels::ClassId};
 use serde::Serialize;
 
 use super::{Exit, config::refuse, describe, explain, ignore_closed_pipe, open_model, run::BoardClock};
@@ -101,6 +101,7 @@ pub fn run(args: &SelftestArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
         folder("store", &config.store.dir),
         folder("state", &config.store.state),
         model,
+        species(&config, engine.as_ref()),
         camera(&config, engine),
         trigger(&config),
         flash(&config),
@@ -230,6 +231,27 @@ fn model(config: &TrapConfig) -> (Check, Option<Engine>) {
         }
     };
     (check("model", Status::Ok, found, ""), Some(engine))
+}
+
+fn species(config: &TrapConfig, engine: Option<&Engine>) -> Check {
+    let Some(engine) = engine else {
+        return check("species", Status::Skipped, "not checked without a model", "");
+    };
+    let labels = &engine.manifest().labels;
+    match config.site.allowed(labels) {
+        Ok(None) => check("species", Status::Skipped, "every class of the model is allowed", ""),
+        Ok(Some(allowed)) => {
+            let classes = (0..labels.0.len()).filter_map(|class| Some(ClassId(class.try_into().ok()?)));
+            let count = classes.filter(|&class| allowed.allows(class)).count();
+            check("species", Status::Ok, format!("{count} of {} classes are allowed", labels.0.len()), "")
+        }
+        Err(problem) => check(
+            "species",
+            Status::Failed,
+            problem,
+            "until [site] allow names classes of this model, every species is allowed",
+        ),
+    }
 }
 
 fn camera(config: &TrapConfig, engine: Option<Engine>) -> Check {

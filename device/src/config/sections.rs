@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use csp_models::{picture::MAX_SIDE, place::LatLon};
+use csp_models::{allowed::Allowed, groups::Groups, labels::Labels, picture::MAX_SIDE, place::LatLon};
 use serde::{Deserialize, Serialize};
 
 use super::TrapConfig;
@@ -44,12 +44,42 @@ pub struct SiteConfig {
     /// Degrees east, such as 36.8219.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lon: Option<f64>,
+    /// The species that can occur here, as classes of the model or taxa above them (["Lynx lynx", "Cervidae"]);
+    /// what is not listed is never the answer, and recorded as set aside where it would have been. People,
+    /// vehicles and empty frames are never ruled out. Empty, with no file either, allows everything.
+    pub allow: Vec<String>,
+    /// A file of more such names, one a line; # begins a comment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_file: Option<PathBuf>,
 }
 
 impl SiteConfig {
     /// The place, if there is one.
     pub fn place(&self) -> Option<LatLon> {
         LatLon::measured(self.lat?, self.lon?).ok()
+    }
+
+    /// The species that can occur, by a model's classes; `None` allows all.
+    ///
+    /// # Errors
+    /// The key, and why its list cannot be used, for a person.
+    pub fn allowed(&self, labels: &Labels) -> Result<Option<Allowed>, String> {
+        let mut names = self.allow.clone();
+        if let Some(path) = &self.allow_file {
+            let fault =
+                |error: &dyn std::fmt::Display| format!("site.allow_file {}: {error}", path.display());
+            let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
+            let lines = text.lines().filter_map(|line| line.split('#').next());
+            names.extend(lines.map(str::trim).filter(|name| !name.is_empty()).map(String::from));
+            if names.is_empty() {
+                return Err(fault(&"no names in it; leave it out to allow everything"));
+            }
+        }
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let allowed = Allowed::new(&names, labels, &Groups::default());
+        allowed.map(Some).map_err(|error| format!("site.allow: {error}"))
     }
 }
 

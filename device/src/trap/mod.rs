@@ -31,6 +31,7 @@ use alloc::{
 };
 
 use csp_models::{
+    allowed::Allowed,
     record::{Activity, BoardState, Entry, Event, EventRecord},
     time::{TimeSource, Timestamp},
 };
@@ -184,6 +185,13 @@ impl<K: Kit> Trap<K> {
         if self.settings.events {
             let record = EventRecord { seq: 0, time: self.time(), board: self.board_state(), event };
             self.outbox.push(Entry::Event(record));
+        }
+    }
+
+    /// Rules out what cannot occur at the site; `None` allows every class.
+    pub fn allow(&mut self, allowed: Option<Allowed>) {
+        if let Ok(model) = &mut self.model {
+            model.allowed = allowed;
         }
     }
 

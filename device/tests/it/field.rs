@@ -381,3 +381,38 @@ fn the_card_is_bounded_and_says_what_it_gave_up() {
     run_once(dir.path());
     assert_eq!(removed(&events(dir.path())).len(), after.len(), "said once");
 }
+
+#[test]
+fn a_species_that_cannot_be_here_is_set_aside() {
+    let record = |dir: &Path| {
+        let all = entries(dir);
+        let record = all.into_iter().find_map(|entry| match entry {
+            Entry::Prediction(record) => Some(record),
+            _ => None,
+        });
+        record.unwrap()
+    };
+    let free = trap(FOLDER);
+    run_once(free.path());
+    let best = record(free.path()).candidates[0].clone();
+    assert_eq!((best.name.as_str(), record(free.path()).set_aside), ("lynx", None));
+
+    let listed = trap(&format!("{FOLDER}[site]\nallow = [\"roe deer\"]\nallow_file = \"DIR/list\"\n"));
+    fs::write(listed.path().join("list"), "# of this valley\nHare # and no other\n\n").unwrap();
+    run_once(listed.path());
+    let held = record(listed.path());
+    let aside = held.set_aside.unwrap();
+    assert_eq!((aside.name.as_str(), aside.fused), ("lynx", best.fused));
+    assert_ne!(held.candidates[0].name, "lynx");
+    let lynx = held.candidates.iter().find(|candidate| candidate.name == "lynx").unwrap();
+    assert_eq!((lynx.image, lynx.fused), (best.image, 0.0));
+    let (_, report) = selftest(listed.path(), &[]);
+    assert!(report.to_string().contains("3 of 4 classes are allowed"), "{report:#}");
+
+    // a list that does not fit costs the list, not the records
+    fs::write(listed.path().join("list"), "unicorn\n").unwrap();
+    fs::write(listed.path().join("desk/2.png"), heavy_png(0, 5000)).unwrap();
+    assert_eq!(run_once(listed.path()).1, run::Tally { predictions: 1, failures: 0 });
+    assert!(format!("{:?}", events(listed.path())).contains("unicorn"));
+    assert_eq!(selftest(listed.path(), &[]).0, Exit::Failed);
+}
