@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::Limits;
 
 fn error(text: &str) -> String {
     TrapConfig::parse(text).unwrap_err().to_string()
@@ -72,6 +73,10 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
         ("[energy]\nidle_w = -1.0\n", ":2:1:", "watts"),
         ("[watchdog]\nboot_loop = 1\n", ":2:1:", "2 or more"),
         ("[burst]\ncool_down_s = inf\n", ":2:1:", "86400"),
+        ("[store]\npictures_mib = 0\n", ":2:1:", "left out"),
+        ("[store]\nreserve_mib = 5000\n", ":2:1:", "1024"),
+        ("[camera]\nkind = \"replay\"\n", ":2:1:", "camera.folder"),
+        ("[camera]\nheight = 0\n", ":2:1:", "pixels"),
     ];
     for (text, position, fix) in cases {
         let error = error(text);
@@ -89,6 +94,11 @@ fn settings_are_in_the_traps_units() {
     assert_eq!((settings.frames, settings.interval_ms, settings.cool_down_ms), (5, 250, 30_000));
     assert_eq!((settings.timelapse_ms, settings.flash_warm_up_ms), (Some(90_000), Some(70)));
     assert_eq!(settings.storage_low_bytes, 2 << 20);
+    let store =
+        TrapConfig::parse("[store]\npictures_mib = 3\nmin_free_mib = 5\nreserve_mib = 0\n").unwrap().store;
+    let Limits { picture_bytes, min_free_bytes, reserve_bytes, .. } = store.limits();
+    assert_eq!((picture_bytes, min_free_bytes, reserve_bytes), (Some(3 << 20), 5 << 20, 0));
+    assert_eq!(TrapConfig::default().store.limits(), Limits::default());
     let settings = TrapConfig::default().settings();
     assert_eq!((settings.timelapse_ms, settings.flash_warm_up_ms), (None, None));
 }
