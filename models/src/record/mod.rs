@@ -61,7 +61,10 @@ impl SegmentHeader {
 }
 
 /// One line of the trap's diary. Variants are only ever appended; a changed field is a new schema.
-#[expect(clippy::large_enum_variant, reason = "entries are held one at a time, and nearly all are predictions")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "entries are held one at a time, and nearly all are predictions"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
     /// A picture was classified.

@@ -177,7 +177,7 @@ impl Receiver for Recorded<'_> {
         // Every other read finds nothing, as a trap that is faster than its line does.
         let now = self.clock.get();
         self.clock.set(now + 50_000);
-        if now / 50_000 % 2 == 0 {
+        if (now / 50_000).is_multiple_of(2) {
             return Ok(0);
         }
         let Some(chunk) = self.rest.next() else { return Ok(0) };
