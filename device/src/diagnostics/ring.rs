@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::build_id::build_id;
+use crate::store::files::{Disk, Files};
 
 /// What a log file begins with: the format's name and version.
 pub const FORMAT: &str = "csp-diagnostics 1";
@@ -15,6 +16,8 @@ pub const FORMAT: &str = "csp-diagnostics 1";
 const FILE_SIZE: u64 = 256 << 10;
 /// Files kept, the one being written among them.
 const FILES: usize = 8;
+/// Left free for records, bytes: the log is never what fills a card.
+const ROOM: u64 = 1 << 20;
 /// Between two syncs: what a power cut may take of the log.
 const SYNC_EVERY: Duration = Duration::from_secs(60);
 
@@ -65,6 +68,7 @@ pub(super) struct Ring {
 impl Ring {
     /// Begins a new file in a folder, which is made when missing.
     pub fn open(dir: &Path, uptime_us: u64) -> io::Result<Self> {
+        roomy(dir.parent().unwrap_or(dir))?;
         fs::create_dir_all(dir)?;
         let build_id = own_build_id();
         let number = numbers(dir)?.last().map_or(1, |last| last.saturating_add(1));
@@ -75,6 +79,7 @@ impl Ring {
     }
 
     pub fn write(&mut self, frames: &[u8]) -> io::Result<()> {
+        roomy(&self.dir)?;
         if self.size + frames.len() as u64 > FILE_SIZE {
             let number = self.number.saturating_add(1);
             (self.file, self.size) = begin(&self.dir, number, &self.build_id, super::uptime_us())?;
@@ -99,6 +104,14 @@ impl Ring {
         for number in numbers.iter().rev().skip(FILES) {
             let _ = fs::remove_file(path(&self.dir, *number));
         }
+    }
+}
+
+/// An error where the log would take room that records need.
+fn roomy(dir: &Path) -> io::Result<()> {
+    match Disk.free_bytes(dir) {
+        Some(free) if free < ROOM => Err(io::ErrorKind::StorageFull.into()),
+        _ => Ok(()),
     }
 }
 
