@@ -11,17 +11,9 @@ mod world;
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result};
-use csp_device::{
-    gps::{DutyConfig, Gps, Remembered},
-    store::Store,
-    trap::{
-        Parts, Settings, Step, Trap,
-        energy::{Plan, PowerModel},
-    },
-};
 use csp_host::plots::trap_timeline;
-use csp_models::record::{Event, LastRun};
-use world::{Sim, Tree, identity, labelled};
+use csp_models::record::LastRun;
+use world::{Sim, live};
 
 /// Run a trap through a made-up week: days and nights, a receiver that loses the sky, a trap that is carried off,
 /// a card that fills, a battery under clouds, a hot noon, a camera that fails, a power cut.
@@ -61,7 +53,8 @@ pub fn run(args: &WeekArgs) -> Result<()> {
     }
     for (index, (from_h, to_h, after)) in boots.into_iter().enumerate() {
         sim.begin_boot(index as u32 + 1, from_h);
-        remembered = live(&sim, &store, to_h, after, remembered)?;
+        // a card that is full is said by the trap itself
+        remembered = live(&sim, &store, to_h, after, remembered, |_| ())?;
     }
     let story = story::read(&store, end_h).context("the store does not read back")?;
     let png = args.output.join("timeline.png");
@@ -71,55 +64,4 @@ pub fn run(args: &WeekArgs) -> Result<()> {
     println!("{}", serde_json::to_string_pretty(&story.summary)?);
     eprintln!("{} and {}", store.display(), png.display());
     Ok(())
-}
-
-/// One run of the firmware, from power to power.
-fn live(
-    sim: &Sim,
-    dir: &std::path::Path,
-    to_h: f64,
-    after: LastRun,
-    remembered: Option<Remembered>,
-) -> Result<Option<Remembered>> {
-    let (store, _) = Store::open(dir, identity())?;
-    let parts: Parts<Tree> = Parts {
-        trigger: sim.clone(),
-        camera: sim.clone(),
-        flash: sim.clone(),
-        receiver: sim.clone(),
-        power: sim.power(),
-        classifier: Ok(labelled(sim)),
-        store: sim.card(store),
-        clock: sim.clone(),
-        board: sim.clone(),
-    };
-    let mut gps = Gps::new(None, None).with_duty(DutyConfig::default());
-    if let Some(place) = remembered {
-        gps.recall(&place, None, 0);
-    }
-    let settings = Settings {
-        frames: 3,
-        interval_ms: 400,
-        cool_down_ms: 15_000,
-        flash_warm_up_ms: Some(50),
-        timelapse_ms: Some(6 * 3_600_000),
-        storage_low_bytes: 60 << 20,
-        power: PowerModel::default(),
-        plan: Plan::default(),
-        events: true,
-        ..Settings::desk()
-    };
-    let mut trap = Trap::new(parts, gps, settings);
-    trap.tell(Event::Started { after, config_sha256: None });
-    let mut remembered = remembered;
-    while sim.hours() < to_h {
-        match trap.step() {
-            // a card that is full is said by the trap itself
-            Ok(Step::Idle) | Err(_) => sim.pass(1_000_000),
-            Ok(Step::Waiting) => sim.pass(10_000),
-            Ok(Step::Working | Step::Recorded(_)) => sim.pass(500),
-        }
-        remembered = trap.remember().or(remembered);
-    }
-    Ok(remembered)
 }

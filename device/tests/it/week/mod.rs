@@ -3,80 +3,28 @@
 
 mod world;
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
-use csp_device::{
-    gps::{DutyConfig, Gps, Remembered},
-    store::{self, Store},
-    trap::{Parts, Settings, Step, Trap, energy::Plan},
-};
+use csp_device::store;
 use csp_models::{
     record::{Activity, ActivityReason, Entry, Event, LastRun, PredictionRecord},
     time::TimeSource,
 };
-use world::{MOVED_H, START_UTC_MS, Sim, Tree, identity, labelled, place_at};
+use world::{MOVED_H, START_UTC_MS, Sim, live, place_at};
 
 /// The power fails for a minute.
 const POWER_CUT_H: f64 = 5.55 * 24.0;
 const END_H: f64 = 7.0 * 24.0;
-
-/// One run of the firmware, from power to power; returns the place it knew.
-fn live(
-    sim: &Sim,
-    dir: &Path,
-    to_h: f64,
-    after: LastRun,
-    remembered: Option<Remembered>,
-) -> Option<Remembered> {
-    let (store, _) = Store::open(dir, identity()).unwrap();
-    let parts: Parts<Tree> = Parts {
-        trigger: sim.clone(),
-        camera: sim.clone(),
-        flash: sim.clone(),
-        receiver: sim.clone(),
-        power: sim.power(),
-        classifier: Ok(labelled(sim)),
-        store: sim.card(store),
-        clock: sim.clone(),
-        board: sim.clone(),
-    };
-    let mut gps = Gps::new(None, None).with_duty(DutyConfig::default());
-    if let Some(place) = remembered {
-        gps.recall(&place, None, 0);
-    }
-    let settings = Settings {
-        frames: 3,
-        interval_ms: 400,
-        cool_down_ms: 15_000,
-        flash_warm_up_ms: Some(50),
-        timelapse_ms: Some(6 * 3_600_000),
-        storage_low_bytes: 60 << 20,
-        plan: Plan::default(),
-        events: true,
-        ..Settings::desk()
-    };
-    let mut trap = Trap::new(parts, gps, settings);
-    trap.tell(Event::Started { after, config_sha256: None });
-    let mut known = remembered;
-    while sim.hours() < to_h {
-        match trap.step().unwrap() {
-            Step::Idle => sim.pass(1_000_000),
-            Step::Waiting => sim.pass(10_000),
-            Step::Working | Step::Recorded(_) => sim.pass(500),
-        }
-        known = trap.remember().or(known);
-    }
-    known
-}
 
 #[test]
 fn a_week_is_told_by_its_records() {
     let dir = tempfile::tempdir().unwrap();
     let sim = Sim::new(1);
     sim.begin_boot(1, 0.0);
-    let known = live(&sim, dir.path(), POWER_CUT_H, LastRun::None, None);
+    let refused = |error| panic!("{error}");
+    let known = live(&sim, dir.path(), POWER_CUT_H, LastRun::None, None, refused).unwrap();
     sim.begin_boot(2, POWER_CUT_H + 0.02);
-    live(&sim, dir.path(), END_H, LastRun::Interrupted, known);
+    live(&sim, dir.path(), END_H, LastRun::Interrupted, known, refused).unwrap();
     assert!(!sim.is_flash_on());
 
     let mut entries = Vec::new();

@@ -1,18 +1,21 @@
 //! A tree in Kenya, its weather, its animals, and a trap's parts that stand in it.
 
-use std::{cell::RefCell, collections::VecDeque, convert::Infallible, f64::consts::PI, rc::Rc};
+use std::{cell::RefCell, collections::VecDeque, convert::Infallible, f64::consts::PI, path::Path, rc::Rc};
 
 use csp_device::{
-    gps::Receiver,
+    gps::{DutyConfig, Gps, Receiver, Remembered},
     store::{Identity, Store as Segments, StoreError},
-    trap::{Battery, Board, Camera, Classifier, Clock, Kit, PictureFile, Store, Trigger},
+    trap::{
+        Battery, Board, Camera, Classifier, Clock, Kit, Parts, PictureFile, Settings, Step, Store, Trap,
+        Trigger,
+    },
 };
 use csp_models::{
     bundle::sha256_hex,
     fusion::{Fusion, Thresholds},
     labels::{Label, Labels},
     place::LatLon,
-    record::{Entry, Event, Picture},
+    record::{Entry, Event, LastRun, Picture},
     situation::Situation,
     time::civil_from_days,
 };
@@ -471,4 +474,58 @@ pub(super) fn identity() -> Identity {
         build: "simulated".into(),
         model_digest: [0; 32],
     }
+}
+
+/// One run of the firmware, from power to power; returns the place it knew. `refused` hears of every
+/// entry that the card did not take.
+pub(super) fn live(
+    sim: &Sim,
+    dir: &Path,
+    to_h: f64,
+    after: LastRun,
+    remembered: Option<Remembered>,
+    refused: impl Fn(StoreError),
+) -> Result<Option<Remembered>, StoreError> {
+    let (store, _) = Segments::open(dir, identity())?;
+    let parts: Parts<Tree> = Parts {
+        trigger: sim.clone(),
+        camera: sim.clone(),
+        flash: sim.clone(),
+        receiver: sim.clone(),
+        power: sim.power(),
+        classifier: Ok(labelled(sim)),
+        store: sim.card(store),
+        clock: sim.clone(),
+        board: sim.clone(),
+    };
+    let mut gps = Gps::new(None, None).with_duty(DutyConfig::default());
+    if let Some(place) = remembered {
+        gps.recall(&place, None, 0);
+    }
+    let settings = Settings {
+        frames: 3,
+        interval_ms: 400,
+        cool_down_ms: 15_000,
+        flash_warm_up_ms: Some(50),
+        timelapse_ms: Some(6 * 3_600_000),
+        storage_low_bytes: 60 << 20,
+        events: true,
+        ..Settings::desk()
+    };
+    let mut trap = Trap::new(parts, gps, settings);
+    trap.tell(Event::Started { after, config_sha256: None });
+    let mut known = remembered;
+    while sim.hours() < to_h {
+        match trap.step() {
+            Ok(Step::Idle) => sim.pass(1_000_000),
+            Ok(Step::Waiting) => sim.pass(10_000),
+            Ok(Step::Working | Step::Recorded(_)) => sim.pass(500),
+            Err(error) => {
+                refused(error);
+                sim.pass(1_000_000);
+            }
+        }
+        known = trap.remember().or(known);
+    }
+    Ok(known)
 }
