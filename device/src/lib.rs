@@ -12,7 +12,7 @@
 //! | `config` | `trap.toml`: all that a person tells a trap | `std` |
 //! | `health` | watchdog, starts, last words: what becomes of a trap that fails | `std` |
 //! | `board` | pins, thermometer, battery, camera program, lamp of a Linux board | `std` |
-//! | `camera` | takes pictures: V4L2, a program, a folder; and finds what moved in a burst | `std` |
+//! | `camera` | takes pictures: V4L2, a program, a folder | `std` |
 //! | `privacy` | what becomes of pictures of people, and of places | `std` |
 //! | `desk` | a folder as the camera: every picture that appears is a trigger | `std` |
 //! | `cli` | `csp-device classify`, `run`, `config`, `selftest`, … | `std` |

@@ -1,72 +1,24 @@
 //! What becomes of pictures of people, and of places that nobody else is to know.
 //!
-//! The record is always kept. Its picture is dropped when people or vehicles are likely in it, by the
-//! picture alone, by picture and place, or by the crop: whichever is surest. With an owner's key the
-//! pictures and places that are kept are encrypted to it, and dropped pictures can be sealed instead.
-//! What stays in the clear then: times, classes, and the prior's scores, from which a species' range,
-//! and so the region, can be guessed.
+//! The record is always kept. Who is in view [`Suppression`] says, from the picture alone, from picture and
+//! place, and from the crop: whichever is surest. With an owner's key the pictures and places that are kept
+//! are encrypted to it, and dropped pictures can be sealed instead. What stays in the clear then: times,
+//! classes, and the prior's scores, from which a species' range, and so the region, can be guessed.
 
-use std::str::FromStr;
+use std::{borrow::Cow, str::FromStr};
 
 use csp_models::{
-    groups::{Group, Groups},
+    groups::Group,
     labels::Labels,
     picture::{ExifError, ExifTag, with_exif},
     record::{Entry, Event, Picture},
     seal::{self, KeyError, Recipient, SealError},
 };
-use serde::{Deserialize, Serialize};
 
-use crate::trap::Prediction;
-
-/// What the owner wants; the section `[privacy]` of a configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PrivacySettings {
-    /// Groups whose pictures are not kept in the clear.
-    pub suppress: Vec<Group>,
-    /// Probability of such a group, 0 to 1, from which a picture counts as theirs. Low: a person missed
-    /// is worse than a badger lost.
-    pub threshold: f64,
-    /// What happens to their pictures: dropped, or sealed (which needs `seal_to`).
-    pub suppressed: Suppressed,
-    /// Names of classes or taxa that are people, vehicles or empty frames too.
-    pub groups: Groups,
-    /// The owner's public key, `age1…`; made by `csp-host keys new --age FILE`.
-    pub seal_to: Option<String>,
-    /// With a key: places are sealed.
-    pub seal_places: bool,
-    /// With a key: every picture is sealed.
-    pub seal_pictures: bool,
-    /// The place is written into the EXIF data of pictures.
-    pub place_in_pictures: bool,
-}
-
-/// What happens to a suppressed picture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Suppressed {
-    /// Its pixels are never stored.
-    #[default]
-    Drop,
-    /// It is encrypted to the owner's key.
-    Seal,
-}
-
-impl Default for PrivacySettings {
-    fn default() -> Self {
-        Self {
-            suppress: vec![Group::Human, Group::Vehicle],
-            threshold: 0.25,
-            suppressed: Suppressed::Drop,
-            groups: Groups::default(),
-            seal_to: None,
-            seal_places: true,
-            seal_pictures: true,
-            place_in_pictures: false,
-        }
-    }
-}
+use crate::{
+    config::{PrivacyConfig, Suppressed},
+    trap::{Taken, suppress::Suppression},
+};
 
 /// Settings that cannot be kept to.
 #[derive(Debug, thiserror::Error)]
@@ -80,99 +32,128 @@ pub enum PrivacyError {
     /// Not a probability.
     #[error("privacy.threshold is {0}; it must be above 0 and at most 1")]
     Threshold(f64),
-    /// A listed name that no class has.
-    #[error("privacy.groups: \"{0}\" is neither a class of the model nor a group above one")]
-    Unknown(String),
     /// Encryption failed.
     #[error("the picture could not be sealed: {0}")]
     Seal(#[from] SealError),
 }
 
-/// The owner's wishes, checked against a model.
-#[derive(Clone, Debug)]
-pub struct Privacy {
-    settings: PrivacySettings,
-    recipient: Option<Recipient>,
-    /// Group of each class of the model.
-    classes: Vec<Option<Group>>,
+impl PrivacyError {
+    /// The key of the configuration that it is about.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Key(_) | Self::Seal(_) => "privacy.seal_to",
+            Self::NoKey => "privacy.suppressed",
+            Self::Threshold(_) => "privacy.threshold",
+        }
+    }
 }
 
-/// What becomes of a picture, and the bytes that are stored.
+/// The owner's wishes, checked.
+#[derive(Clone, Debug)]
+pub struct Privacy {
+    config: PrivacyConfig,
+    recipient: Option<Recipient>,
+}
+
+/// What is stored of a picture.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Kept {
+pub struct Stored<'f> {
     /// For the record.
     pub picture: Picture,
-    /// What is written; `None` for nothing. A sealed file's name ends in `.age`.
-    pub bytes: Option<Vec<u8>>,
+    /// The file as its owner will read it; `None` when the picture is dropped.
+    pub plain: Option<Cow<'f, [u8]>>,
+    /// The same encrypted: then this is what is written.
+    pub sealed: Option<Vec<u8>>,
 }
 
 impl Privacy {
-    /// Checks the settings; `labels` are those of the model, empty for a trap without one.
+    /// Checks a section.
     ///
     /// # Errors
-    /// [`PrivacyError`]: a bad key, threshold or name.
-    pub fn new(settings: PrivacySettings, labels: &Labels) -> Result<Self, PrivacyError> {
-        let recipient = settings.seal_to.as_deref().map(Recipient::from_str).transpose()?;
-        if !(settings.threshold > 0.0 && settings.threshold <= 1.0) {
-            return Err(PrivacyError::Threshold(settings.threshold));
+    /// A bad key or threshold.
+    pub fn new(config: &PrivacyConfig) -> Result<Self, PrivacyError> {
+        let recipient = config.seal_to.as_deref().map(Recipient::from_str).transpose()?;
+        if !(config.threshold > 0.0 && config.threshold <= 1.0) {
+            return Err(PrivacyError::Threshold(config.threshold));
         }
-        if settings.suppressed == Suppressed::Seal && recipient.is_none() {
+        if config.suppressed == Suppressed::Seal && recipient.is_none() {
             return Err(PrivacyError::NoKey);
         }
-        if !labels.is_empty()
-            && let Some(name) = settings.groups.unknown(labels)
-        {
-            return Err(PrivacyError::Unknown(name.into()));
+        Ok(Self { config: config.clone(), recipient })
+    }
+
+    /// The group of each class of a model.
+    pub fn groups(&self, labels: &Labels) -> Vec<Option<Group>> {
+        self.config.groups().of_each(labels)
+    }
+
+    /// Where the wishes go further than they can be kept to, for a person. `labels` are those of the model,
+    /// if there is one; `site` is whether the configuration names the place.
+    pub fn doubts(&self, labels: Option<&Labels>, site: bool) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if let Some(labels) = labels {
+            if let Some(name) = self.config.groups().unknown(labels) {
+                doubts.push(format!("\"{name}\" is neither a class of the model nor a taxon above one"));
+            }
+            let seen = self.groups(labels);
+            let unseen = self.config.suppress.iter().filter(|group| !seen.contains(&Some(**group)));
+            let unseen: Vec<&str> = unseen.map(|group| group.as_str()).collect();
+            if self.suppression().is_some() && !unseen.is_empty() {
+                let unseen = unseen.join(" or ");
+                doubts.push(format!("the model has no class that is {unseen}: such pictures are kept"));
+            }
         }
-        let classes = labels.0.iter().map(|label| settings.groups.of(label)).collect();
-        Ok(Self { settings, recipient, classes })
+        if self.seals_places() && site {
+            doubts.push("places are sealed, but site.lat stands in the configuration in the clear".into());
+        }
+        doubts.iter().map(|doubt| format!("privacy: {doubt}")).collect()
     }
 
-    /// The group for which a picture is suppressed, if any of its predictions (whole frame, crop, other
-    /// frames of the burst) sees it.
-    pub fn suppresses(&self, predictions: &[&Prediction]) -> Option<Group> {
-        let likely = |group: Group, scores: &[f64]| {
-            let of_group = self.classes.iter().zip(scores).filter(|(class, _)| **class == Some(group));
-            of_group.map(|(_, p)| p).sum::<f64>() >= self.settings.threshold
-        };
-        let seen = |group: &Group| {
-            predictions.iter().any(|said| likely(*group, &said.image) || likely(*group, &said.fused))
-        };
-        self.settings.suppress.iter().copied().find(seen)
+    /// Whose pictures wait for the model to look at them; `None` when all are treated alike.
+    pub fn suppression(&self) -> Option<Suppression> {
+        let alike = self.config.suppressed == Suppressed::Seal && self.config.seal_pictures;
+        (!alike && !self.config.suppress.is_empty())
+            .then(|| Suppression::new(self.config.suppress.clone(), self.config.threshold))
     }
 
-    /// What is stored of a picture's file. `suppressed` comes from [`Privacy::suppresses`]; a picture
-    /// without a prediction has none, and is kept or sealed like any other. `tag` goes into a JPEG's EXIF
-    /// data, its place only as the owner allows.
+    /// Whether places are for the owner alone.
+    pub fn seals_places(&self) -> bool {
+        self.recipient.is_some() && self.config.seal_places
+    }
+
+    /// What is stored of a picture's file. A picture without a prediction is not suppressed, and kept or
+    /// sealed like any other. `taken` goes into a JPEG's EXIF data, its place only as the owner allows; a
+    /// picture from elsewhere has none and stays as it is.
     ///
     /// # Errors
     /// The picture could not be sealed; nothing of it is to be stored then.
-    pub fn keep(
+    pub fn store<'f>(
         &self,
-        file: Vec<u8>,
+        file: &'f [u8],
         suppressed: Option<Group>,
-        tag: &ExifTag,
-    ) -> Result<Kept, PrivacyError> {
+        taken: Option<Taken>,
+        camera: &str,
+    ) -> Result<Stored<'f>, PrivacyError> {
         if let Some(group) = suppressed
-            && self.settings.suppressed == Suppressed::Drop
+            && self.config.suppressed == Suppressed::Drop
         {
-            return Ok(Kept { picture: Picture::Suppressed { group: group.as_str().into() }, bytes: None });
+            let picture = Picture::Suppressed { group: group.as_str().into() };
+            return Ok(Stored { picture, plain: None, sealed: None });
         }
-        let sealing = self.recipient.filter(|_| suppressed.is_some() || self.settings.seal_pictures);
-        // a place that is sealed in the record does not stand beside it in the clear
-        let open_place = self.settings.place_in_pictures && (sealing.is_some() || !self.seals_places());
-        let tag = ExifTag { place: tag.place.filter(|_| open_place), ..tag.clone() };
-        let file = match with_exif(&file, &tag) {
-            Ok(tagged) => tagged,
-            // a PNG, or a frame too damaged for anything but to be looked at
-            Err(ExifError::NotJpeg | ExifError::Data(_)) => file,
-        };
-        match sealing {
-            Some(recipient) => {
-                Ok(Kept { picture: Picture::Sealed, bytes: Some(seal::seal(&recipient, &file)?) })
+        let sealing = self.recipient.filter(|_| suppressed.is_some() || self.config.seal_pictures);
+        let plain = taken.map_or(Cow::Borrowed(file), |Taken { time, place }| {
+            // a place that is sealed in the record does not stand beside it in the clear
+            let open_place = self.config.place_in_pictures && (sealing.is_some() || !self.seals_places());
+            let place = place.filter(|_| open_place);
+            match with_exif(file, &ExifTag { time: Some(time), place, camera: Some(camera.into()) }) {
+                Ok(tagged) => tagged.into(),
+                // a PNG, or a frame too damaged for anything but to be looked at
+                Err(ExifError::NotJpeg | ExifError::Data(_)) => file.into(),
             }
-            None => Ok(Kept { picture: Picture::Kept, bytes: Some(file) }),
-        }
+        });
+        let sealed = sealing.map(|recipient| seal::seal(&recipient, &plain)).transpose()?;
+        let picture = if sealed.is_some() { Picture::Sealed } else { Picture::Kept };
+        Ok(Stored { picture, plain: Some(plain), sealed })
     }
 
     /// Seals the place of an entry, if the owner wants it: the last thing done before it is stored.
@@ -181,7 +162,7 @@ impl Privacy {
     /// # Errors
     /// The place could not be sealed; it is then gone from the entry, not left in the clear.
     pub fn seal_entry(&self, entry: &mut Entry) -> Result<(), PrivacyError> {
-        let Some(recipient) = self.recipient.filter(|_| self.settings.seal_places) else { return Ok(()) };
+        let Some(recipient) = self.recipient.filter(|_| self.config.seal_places) else { return Ok(()) };
         let (place, sealed) = match entry {
             Entry::Prediction(record) => (&mut record.place, &mut record.sealed),
             Entry::Failure(record) => (&mut record.place, &mut record.sealed),
@@ -200,98 +181,75 @@ impl Privacy {
         }
         Ok(())
     }
-
-    fn seals_places(&self) -> bool {
-        self.recipient.is_some() && self.settings.seal_places
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use csp_models::{
-        fusion::Decision,
         labels::Label,
+        picture::{RgbImage, encode_jpeg},
         place::{LatLon, Place},
-        record::{BoardState, EventRecord, FailureRecord, Provenance},
+        record::{BoardState, EventRecord, FailureRecord},
         seal::Identity,
         time::{TimeSource, Timestamp},
     };
 
     use super::*;
 
-    fn labels() -> Labels {
-        Labels(["lynx", "human", "vehicle", "ranger"].map(Label::new).to_vec())
+    fn privacy(change: impl FnOnce(&mut PrivacyConfig)) -> Result<Privacy, PrivacyError> {
+        let mut config = PrivacyConfig::default();
+        change(&mut config);
+        Privacy::new(&config)
     }
-
-    fn privacy(change: impl FnOnce(&mut PrivacySettings)) -> Result<Privacy, PrivacyError> {
-        let mut settings = PrivacySettings::default();
-        change(&mut settings);
-        Privacy::new(settings, &labels())
-    }
-
-    fn said(image: [f64; 4], fused: [f64; 4]) -> Prediction {
-        Prediction {
-            image: image.to_vec(),
-            prior: None,
-            fused: fused.to_vec(),
-            decision: Decision::Abstain,
-            provenance: Provenance::Image,
-            year_mean: false,
-            prior_computed: false,
-            set_aside: None,
-        }
-    }
-
-    const LYNX: [f64; 4] = [0.9, 0.05, 0.05, 0.0];
 
     #[test]
-    fn people_are_suppressed_by_whichever_prediction_sees_them() {
+    fn people_are_dropped_and_animals_kept() {
         let privacy = privacy(|_| ()).unwrap();
-        let lynx = said(LYNX, LYNX);
-        assert_eq!(privacy.suppresses(&[&lynx]), None);
-        let before_the_place = said([0.6, 0.4, 0.0, 0.0], LYNX);
-        assert_eq!(privacy.suppresses(&[&before_the_place]), Some(Group::Human));
-        let crop = said([0.1, 0.1, 0.8, 0.0], [0.1, 0.1, 0.8, 0.0]);
-        assert_eq!(privacy.suppresses(&[&lynx, &crop]), Some(Group::Vehicle));
-        let kept = privacy.keep(b"pixels".to_vec(), Some(Group::Human), &ExifTag::default()).unwrap();
-        assert_eq!(kept, Kept { picture: Picture::Suppressed { group: "human".into() }, bytes: None });
-        let kept = privacy.keep(b"pixels".to_vec(), None, &ExifTag::default()).unwrap();
-        assert_eq!((kept.picture, kept.bytes.as_deref()), (Picture::Kept, Some(&b"pixels"[..])));
+        let dropped = privacy.store(b"pixels", Some(Group::Human), None, "").unwrap();
+        let picture = Picture::Suppressed { group: "human".into() };
+        assert_eq!(dropped, Stored { picture, plain: None, sealed: None });
+        let kept = privacy.store(b"pixels", None, None, "").unwrap();
+        assert_eq!((kept.picture, kept.plain.as_deref()), (Picture::Kept, Some(&b"pixels"[..])));
     }
 
     #[test]
     fn the_owner_adds_names_and_switches_groups_off() {
-        let ranger = said([0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]);
-        assert_eq!(privacy(|_| ()).unwrap().suppresses(&[&ranger]), None);
-        let listed = privacy(|s| s.groups.human.push("Ranger".into())).unwrap();
-        assert_eq!(listed.suppresses(&[&ranger]), Some(Group::Human));
-        let off = privacy(|s| s.suppress.clear()).unwrap();
-        assert_eq!(off.suppresses(&[&said([0.0, 1.0, 0.0, 0.0], LYNX)]), None);
+        let labels = Labels(["lynx", "human", "ranger"].map(Label::new).to_vec());
+        let human = Some(Group::Human);
+        let plain = privacy(|c| c.suppress = vec![Group::Human]).unwrap();
+        assert_eq!(plain.groups(&labels), [None, human, None]);
+        assert!(plain.doubts(Some(&labels), true).is_empty());
+        let listed = privacy(|c| c.human = vec!["Ranger".into(), "rangr".into()]).unwrap();
+        assert_eq!(listed.groups(&labels), [None, human, human], "a slip takes nothing else with it");
+        let doubts = listed.doubts(Some(&labels), false).join("\n");
+        assert!(doubts.contains("\"rangr\"") && doubts.contains("no class that is vehicle"), "{doubts}");
+        assert!(privacy(|_| ()).unwrap().suppression().is_some());
+        assert_eq!(privacy(|c| c.suppress.clear()).unwrap().suppression(), None);
     }
 
     #[test]
     fn settings_are_checked() {
-        assert!(matches!(privacy(|s| s.threshold = 0.0), Err(PrivacyError::Threshold(_))));
-        assert!(matches!(privacy(|s| s.threshold = f64::NAN), Err(PrivacyError::Threshold(_))));
-        assert!(matches!(privacy(|s| s.suppressed = Suppressed::Seal), Err(PrivacyError::NoKey)));
-        assert!(matches!(privacy(|s| s.seal_to = Some("age1x".into())), Err(PrivacyError::Key(_))));
-        let typo = privacy(|s| s.groups.vehicle.push("jeeep".into())).unwrap_err();
-        assert!(typo.to_string().contains("jeeep"));
+        assert!(matches!(privacy(|c| c.threshold = 0.0), Err(PrivacyError::Threshold(_))));
+        assert!(matches!(privacy(|c| c.threshold = f64::NAN), Err(PrivacyError::Threshold(_))));
+        assert!(matches!(privacy(|c| c.suppressed = Suppressed::Seal), Err(PrivacyError::NoKey)));
+        assert!(matches!(privacy(|c| c.seal_to = Some("age1x".into())), Err(PrivacyError::Key(_))));
     }
 
     #[test]
     fn with_a_key_pictures_and_places_are_sealed() {
         let key = Identity::generate().unwrap();
         let public = key.recipient().to_string();
-        let privacy = privacy(|s| {
-            s.seal_to = Some(public);
-            s.suppressed = Suppressed::Seal;
+        let privacy = privacy(|c| {
+            c.seal_to = Some(public);
+            c.suppressed = Suppressed::Seal;
         })
         .unwrap();
+        assert_eq!(privacy.suppression(), None, "all alike: nothing has to wait for the model");
         for group in [None, Some(Group::Human)] {
-            let kept = privacy.keep(b"pixels".to_vec(), group, &ExifTag::default()).unwrap();
-            assert_eq!(kept.picture, Picture::Sealed);
-            assert_eq!(seal::open(std::slice::from_ref(&key), &kept.bytes.unwrap()).unwrap(), b"pixels");
+            let stored = privacy.store(b"pixels", group, None, "").unwrap();
+            assert_eq!(stored.picture, Picture::Sealed);
+            let sealed = stored.sealed.unwrap();
+            assert_eq!(seal::open(std::slice::from_ref(&key), &sealed).unwrap(), b"pixels");
         }
 
         let place = Place { uncertainty_m: 5.0, ..Place::configured(LatLon::new(46.5, 8.0).unwrap()) };
@@ -323,25 +281,30 @@ mod tests {
 
     #[test]
     fn a_sealed_place_is_in_no_open_picture() {
-        let jpeg = csp_models::picture::encode_jpeg(&csp_models::picture::RgbImage::new(16, 16), 80).unwrap();
-        let place = Some(Place::configured(LatLon::new(46.5, 8.0).unwrap()));
-        let tag = ExifTag { place, ..ExifTag::default() };
-        let plain = |settings: fn(&mut PrivacySettings)| {
-            let kept = privacy(settings).unwrap().keep(jpeg.clone(), None, &tag).unwrap();
-            assert_eq!(kept.picture, Picture::Kept);
-            kept.bytes.unwrap().len() - jpeg.len()
+        let jpeg = encode_jpeg(&RgbImage::new(16, 16), 80).unwrap();
+        let taken = Taken {
+            time: Timestamp { millis: 1_800_000_000_000, source: TimeSource::Gps },
+            place: Some(Place::configured(LatLon::new(46.5, 8.0).unwrap())),
         };
-        assert_eq!(plain(|_| ()), 0, "not unless it is allowed");
-        assert!(plain(|s| s.place_in_pictures = true) > 100);
-        let public = "age1rm6s38egddkkv5nu4nx6wu76008khslvz8m64zsd9w4wnlacmc3qly3yxh";
-        assert_eq!(public.parse::<Recipient>().unwrap().to_string(), public);
-        assert_eq!(
-            plain(|s| {
-                s.place_in_pictures = true;
-                s.seal_pictures = false;
-                s.seal_to = Some("age1rm6s38egddkkv5nu4nx6wu76008khslvz8m64zsd9w4wnlacmc3qly3yxh".into());
-            }),
-            0
-        );
+        let exif = |change: fn(&mut PrivacyConfig)| {
+            let stored = privacy(change).unwrap();
+            let stored = stored.store(&jpeg, None, Some(taken), "trap-7").unwrap();
+            assert_eq!(stored.picture, Picture::Kept);
+            let plain = stored.plain.unwrap().into_owned();
+            let exif = exif::Reader::new().read_from_container(&mut std::io::Cursor::new(plain)).unwrap();
+            let has = |tag| exif.get_field(tag, exif::In::PRIMARY).is_some();
+            assert!(has(exif::Tag::DateTimeOriginal) && has(exif::Tag::Model));
+            has(exif::Tag::GPSLatitude)
+        };
+        assert!(!exif(|_| ()), "not unless it is allowed");
+        assert!(exif(|c| c.place_in_pictures = true));
+        assert!(!exif(|c| {
+            c.place_in_pictures = true;
+            c.seal_pictures = false;
+            c.seal_to = Some("age1rm6s38egddkkv5nu4nx6wu76008khslvz8m64zsd9w4wnlacmc3qly3yxh".into());
+        }));
+        let foreign = privacy(|c| c.place_in_pictures = true).unwrap();
+        let foreign = foreign.store(&jpeg, None, None, "trap-7").unwrap();
+        assert_eq!(foreign.plain.as_deref(), Some(&jpeg[..]), "what came from elsewhere stays as it is");
     }
 }

@@ -13,10 +13,15 @@ use std::{
 use sha2::{Digest, Sha256};
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
-use crate::manifest::{FileEntry, Manifest, ManifestError, file};
+use crate::{
+    manifest::{FileEntry, Manifest, ManifestError, file},
+    signature::{self, SignatureError, TrustedKey},
+};
 
 /// Largest file of a bundle that is read, bytes.
 pub const MAX_FILE: u64 = 512 << 20;
+/// Longest signature: four lines of text.
+const MAX_SIGNATURE: u64 = 4096;
 
 /// A verified model.
 #[derive(Clone, Debug)]
@@ -25,6 +30,9 @@ pub struct Bundle {
     pub manifest: Manifest,
     /// SHA-256 of `manifest.json`; since that lists every other digest, the model's identity.
     pub digest: [u8; 32],
+    /// `manifest.json` as it is on disk: what is signed.
+    json: Vec<u8>,
+    signature: Option<String>,
     files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -104,8 +112,9 @@ impl Bundle {
             })
             .collect();
         manifest.validate()?;
-        let digest = Sha256::digest(manifest_json(&manifest)).into();
-        Ok(Self { manifest, digest, files })
+        let json = manifest_json(&manifest);
+        let digest = Sha256::digest(&json).into();
+        Ok(Self { manifest, digest, json, signature: None, files })
     }
 
     /// Reads and verifies a bundle, a `.cspm` file or a directory.
@@ -158,7 +167,37 @@ impl Bundle {
             }
             files.insert(name.clone(), bytes);
         }
-        Ok(Self { manifest, digest: Sha256::digest(&json).into(), files })
+        let signature = match source.size(file::SIGNATURE) {
+            Ok(_) => Some(source.read(file::SIGNATURE, MAX_SIGNATURE)?),
+            Err(BundleError::Missing { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let signature = signature.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Self { manifest, digest: Sha256::digest(&json).into(), json, signature, files })
+    }
+
+    /// The bytes of `manifest.json`: what a signature is over.
+    pub fn manifest_json(&self) -> &[u8] {
+        &self.json
+    }
+
+    /// The text of its signature's file, verified by nobody yet; `None` for an unsigned bundle.
+    pub fn signature(&self) -> Option<&str> {
+        self.signature.as_deref()
+    }
+
+    /// The same bundle with a signature, in place of the one it may have.
+    #[must_use]
+    pub fn signed(self, signature: String) -> Self {
+        Self { signature: Some(signature), ..self }
+    }
+
+    /// Checks that one of `keys` signed the manifest; returns the comment under the signature.
+    ///
+    /// # Errors
+    /// [`SignatureError`]: not signed, by another key, or changed since.
+    pub fn verify(&self, keys: &[TrustedKey]) -> Result<String, SignatureError> {
+        signature::verify(&self.json, self.signature(), keys)
     }
 
     /// The content of a file the manifest lists and that was read.
@@ -185,9 +224,11 @@ impl Bundle {
     fn zip(&self) -> io::Result<Vec<u8>> {
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-        let manifest = manifest_json(&self.manifest);
+        let signature = self.signature.iter().map(|text| (file::SIGNATURE, text.as_bytes()));
         let files = self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-        for (name, bytes) in [(file::MANIFEST, manifest.as_slice())].into_iter().chain(files) {
+        for (name, bytes) in
+            [(file::MANIFEST, self.json.as_slice())].into_iter().chain(signature).chain(files)
+        {
             zip.start_file(name, options).map_err(io::Error::other)?;
             zip.write_all(bytes)?;
         }

@@ -75,6 +75,11 @@ impl Groups {
         owners.map(|(_, group)| group).or_else(|| built_in(label))
     }
 
+    /// The group of each class, in the order of the labels.
+    pub fn of_each(&self, labels: &Labels) -> Vec<Option<Group>> {
+        labels.0.iter().map(|label| self.of(label)).collect()
+    }
+
     /// The first listed name that stands for no class: a typo would leave people in view.
     pub fn unknown(&self, labels: &Labels) -> Option<&str> {
         let names = self.human.iter().chain(&self.vehicle).chain(&self.blank);

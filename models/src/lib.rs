@@ -11,8 +11,10 @@
 //! | [`allowed`] | the species that can occur at a site | alloc |
 //! | [`fusion`] | `P(y|image) · P(y|place)` and the decision made on it | alloc |
 //! | [`record`] | what a trap writes down, and its framing on disk | alloc |
+//! | [`part`] | a part of a picture, as shares of it | core |
 //! | [`manifest`] | what a model bundle says about itself | alloc |
 //! | `bundle` | reading and writing bundles, every digest checked | `std` |
+//! | `signature` | who made a bundle | `std` |
 //! | `picture` | decoding, orienting, resizing photographs | `picture` |
 //! | `seal` | places and pictures encrypted to their owner's key | `seal` |
 //! | `nn` | the networks, as burn modules | `burn` |
@@ -30,6 +32,7 @@ pub mod fusion;
 pub mod groups;
 pub mod labels;
 pub mod manifest;
+pub mod part;
 pub mod place;
 pub mod record;
 pub mod situation;
@@ -43,5 +46,7 @@ pub mod nn;
 pub mod picture;
 #[cfg(feature = "seal")]
 pub mod seal;
+#[cfg(feature = "std")]
+pub mod signature;
 #[cfg(feature = "tiff")]
 mod tile;

@@ -17,6 +17,8 @@ pub const MANIFEST_SCHEMA: u32 = 1;
 pub mod file {
     /// The manifest itself.
     pub const MANIFEST: &str = "manifest.json";
+    /// A minisign signature of the manifest; absent from an unsigned bundle.
+    pub const SIGNATURE: &str = "manifest.json.minisig";
     /// The image network the device runs.
     pub const IMAGE: &str = "image.onnx";
     /// The image network in f32, beside an int8 [`IMAGE`].

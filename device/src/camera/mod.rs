@@ -1,4 +1,4 @@
-//! Where pictures come from on demand, and what moved between them.
+//! Where pictures come from on demand.
 //!
 //! | file | does |
 //! |---|---|
@@ -8,14 +8,12 @@
 //! | `negotiate` | the best of what a V4L2 device offers |
 //! | `convert` | its raw and motion-JPEG frames as JPEG files |
 //! | `v4l2` | the device itself, with a time limit on every frame (Linux) |
-//! | [`motion`] | the part of a burst that moved |
 //!
 //! Each failure says what to do; none ends a run: the next capture opens the camera again.
 
 mod command;
 mod convert;
 mod folder;
-pub mod motion;
 mod negotiate;
 #[cfg(target_os = "linux")]
 mod v4l2;

@@ -206,7 +206,7 @@ fn alone(args: &BenchArgs) -> anyhow::Result<Report> {
         ..EngineOptions::default()
     };
     let start = Instant::now();
-    let (_, engine) = open_model(&args.model, options)?;
+    let (_, engine) = open_model(&args.model, options, &[])?;
     let load_ms = millis(start.elapsed());
     let input = engine.manifest().input;
     let pixels = noise(input.width as usize * input.height as usize * 3);

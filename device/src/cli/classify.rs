@@ -14,6 +14,7 @@ use csp_models::{
     picture,
     place::{LatLon, Place},
     record::{Candidate, Latency, Provenance},
+    signature::TrustedKey,
     time::YearFraction,
 };
 use serde::Serialize;
@@ -35,6 +36,10 @@ pub struct ClassifyArgs {
     /// Photographs, JPEG or PNG.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
+
+    /// Run only a model that one of these minisign public keys signed (RW…); repeat it for several.
+    #[arg(long, value_name = "KEY")]
+    pub trust: Vec<TrustedKey>,
 
     /// Latitude of the place in degrees, south negative. Without a place the picture decides alone.
     #[arg(long, requires = "lon", allow_hyphen_values = true, value_name = "DEGREES")]
@@ -207,7 +212,7 @@ pub fn classify(args: &ClassifyArgs, place: Option<Place>) -> anyhow::Result<Rep
     let start = Instant::now();
     let options =
         EngineOptions { prefer_f32: args.prefer_f32, threads: args.threads, ..EngineOptions::default() };
-    let (digest, engine) = open_model(&args.model, options)?;
+    let (digest, engine) = open_model(&args.model, options, &args.trust)?;
     let load_ms = start.elapsed().as_secs_f64() * 1000.0;
     // All networks first, all answers after: an answer kept between two runs of the network splits the
     // heap, and glibc then grows it by megabytes a picture (200 pictures at 224 × 224: 555 MiB, now 61).

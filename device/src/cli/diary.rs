@@ -1,16 +1,18 @@
-//! The field trap's store: opened as soon as its card lets it, bounded as the configuration says.
+//! The field trap's store: opened as soon as its card lets it, bounded and as private as the configuration says.
 
 use std::{
     collections::{HashSet, VecDeque},
     path::{Path, PathBuf},
 };
 
-use csp_models::record::{Entry, Event, Picture};
+use csp_models::record::{Entry, Event};
+use sha2::{Digest, Sha256};
 
 use super::run::report_recovery;
 use crate::{
-    store::{self, Identity, Limits, Recovery, Removed, StoreError},
-    trap,
+    privacy::{Privacy, PrivacyError},
+    store::{self, Identity, Limits, Recovery, Removed, StoreError, sealed_name},
+    trap::{self, Kept, Shot},
 };
 
 /// Name and SHA-256 of every picture that has an entry.
@@ -21,6 +23,7 @@ pub(super) struct Diary {
     dir: PathBuf,
     identity: Identity,
     limits: Limits,
+    privacy: Privacy,
     store: Option<store::Store>,
     /// What opening it found that the reviewer is to know.
     found: VecDeque<Event>,
@@ -31,6 +34,9 @@ pub(super) struct Diary {
 pub(super) enum DiaryError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nothing goes to the card in the clear instead.
+    #[error(transparent)]
+    Privacy(#[from] PrivacyError),
     /// Its numbering is known only now: the entry is offered again with the right number.
     #[error("the store has just been opened")]
     JustOpened,
@@ -41,8 +47,14 @@ impl Diary {
     ///
     /// # Errors
     /// Another process writes to it.
-    pub fn open(dir: &Path, identity: Identity, limits: Limits) -> Result<(Self, Done), StoreError> {
-        let mut diary = Self { dir: dir.into(), identity, limits, store: None, found: VecDeque::new() };
+    pub fn open(
+        dir: &Path,
+        identity: Identity,
+        limits: Limits,
+        privacy: Privacy,
+    ) -> Result<(Self, Done), StoreError> {
+        let found = VecDeque::new();
+        let mut diary = Self { dir: dir.into(), identity, limits, privacy, store: None, found };
         let done = match diary.try_open() {
             Ok(recovery) => recovery.done,
             Err(error @ StoreError::InUse { .. }) => return Err(error),
@@ -84,12 +96,24 @@ impl trap::Store for Diary {
         }
     }
 
-    fn keep(&mut self, name: &str, bytes: &[u8]) -> Result<Picture, DiaryError> {
+    fn seal(&self, entry: &mut Entry) -> Result<(), DiaryError> {
+        Ok(self.privacy.seal_entry(entry)?)
+    }
+
+    fn keep(&mut self, shot: &Shot<'_>) -> Result<Kept, DiaryError> {
+        let Shot { name, bytes, sha256, taken, suppressed } = *shot;
+        let stored = self.privacy.store(bytes, suppressed, taken, &self.identity.device)?;
+        let Some(plain) = &stored.plain else { return Ok(Kept { picture: stored.picture, sha256 }) };
+        let sha256 = if **plain == *bytes { sha256 } else { Sha256::digest(plain).into() };
         if self.store.is_none() {
             self.try_open()?;
         }
         let Some(store) = &mut self.store else { return Err(DiaryError::JustOpened) };
-        Ok(store.keep(name, bytes)?)
+        match &stored.sealed {
+            Some(sealed) => store.keep(&sealed_name(name), sealed)?,
+            None => store.keep(name, plain)?,
+        };
+        Ok(Kept { picture: stored.picture, sha256 })
     }
 
     fn free_bytes(&self) -> Option<u64> {

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -21,7 +21,7 @@ use super::{
     config::refuse,
     diary::{Diary, DiaryError},
     explain, ignore_closed_pipe, open_model,
-    run::{BUILD, BoardClock, RunArgs, Sleep, Tally, report},
+    run::{BoardClock, RunArgs, Sleep, Tally, build, report},
 };
 use crate::{
     board::{Sensors, gpio, lamp},
@@ -31,6 +31,7 @@ use crate::{
     gps::{DutyConfig, Gps, Remembered},
     health::{DeviceWatchdog, Feeder, Starts, last_words},
     infer::Engine,
+    privacy::Privacy,
     receiver::{Heard, Source, build_day},
     store::Identity,
     trap::{Camera, Clock, Kit, Parts, PictureFile, Settings, Step, Trap, Trigger},
@@ -73,7 +74,8 @@ pub(super) fn run(
     // In safe mode the model is not even opened: it may be what brings the trap down.
     let model = match &safe_mode {
         Some(reason) => Err(format!("safe mode: {reason}")),
-        None => open_model(&config.model.path, config.model.engine()).map_err(|error| explain(&error)),
+        None => open_model(&config.model.path, config.model.engine(), &config.model.trust())
+            .map_err(|error| explain(&error)),
     };
     let (model_digest, engine) = match model {
         Ok((digest, engine)) => (digest, Ok(engine)),
@@ -85,13 +87,22 @@ pub(super) fn run(
     let identity = Identity {
         device: config.trap.name.clone(),
         deployment: config.trap.deployment.clone(),
-        build: BUILD.into(),
+        build: build(),
         model_digest,
     };
-    let (diary, done) = Diary::open(&config.store.dir, identity, config.store.limits())?;
+    let privacy = Privacy::new(&config.privacy)?;
+    let labels = engine.as_ref().ok().map(|engine| &engine.manifest().labels);
+    let company = labels.map_or_else(Vec::new, |labels| privacy.groups(labels));
+    faults.extend(privacy.doubts(labels, config.site.place().is_some()));
+    let (diary, done) = Diary::open(&config.store.dir, identity, config.store.limits(), privacy.clone())?;
     let (mut gps, receiver) = receiver(&config, args, &mut faults);
     let place = config.store.state.join("place");
-    recall(&mut gps, &place, &clock);
+    if privacy.seals_places() {
+        // From before there was a key: who takes the card is not to read there where it hung.
+        forget_place(&place, &mut faults);
+    } else {
+        recall(&mut gps, &place, &clock);
+    }
 
     let (desk, camera) = match BoardCamera::of(&config.camera) {
         Some(camera) => (None, FieldCamera::Board(camera)),
@@ -142,6 +153,7 @@ pub(super) fn run(
     };
     let mut trap: FieldTrap<'_> = Trap::new(parts, gps, settings);
     trap.allow(allowed);
+    trap.suppress(company, privacy.suppression());
 
     trap.tell(Event::Started { after: start.after, config_sha256: Some(digest) });
     if let Some(message) = start.words {
@@ -200,7 +212,7 @@ pub(super) fn run(
             // A lamp that fails is no reason for anything.
             let _ = if shines { light.set_high() } else { light.set_low() };
         }
-        if let Some(place_known) = trap.remember() {
+        if let Some(place_known) = trap.remember().filter(|_| !privacy.seals_places()) {
             keep_place(&place, &place_known);
         }
         if let Some(fault) = trap.take_receiver_fault() {
@@ -277,6 +289,7 @@ fn overridden(mut config: TrapConfig, args: &RunArgs) -> TrapConfig {
     config.gps.port = args.nmea.clone().or(config.gps.port);
     config.model.path = args.model.clone().unwrap_or(config.model.path);
     config.model.prefer_f32 |= args.prefer_f32;
+    config.model.trust.extend(args.trust.iter().map(ToString::to_string));
     if args.threads != 0 {
         config.model.threads = args.threads;
     }
@@ -329,6 +342,15 @@ fn recall(gps: &mut Gps, path: &Path, clock: &BoardClock) {
     match Remembered::from_bytes(&bytes) {
         Ok(place) => gps.recall(&place, clock.utc_millis(), clock.monotonic_us() / 1000),
         Err(error) => note!("{}: {error}", path.display()),
+    }
+}
+
+fn forget_place(path: &Path, faults: &mut Vec<String>) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            faults.push(format!("{}: {error}; a place stands there in the clear", path.display()));
+        }
+        _ => {}
     }
 }
 

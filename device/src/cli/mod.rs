@@ -23,6 +23,7 @@ use std::{fs, io, path::Path};
 use csp_models::{
     bundle::BundleError,
     place::{LatLon, Place, PlaceSource},
+    signature::{SignatureError, TrustedKey},
 };
 
 use crate::infer::{Engine, EngineOptions, InferError, OpenError};
@@ -59,7 +60,10 @@ impl Exit {
                 !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
             }
             Some(_) => true,
-            None => error.downcast_ref::<InferError>().is_some(),
+            None => {
+                error.downcast_ref::<InferError>().is_some()
+                    || error.downcast_ref::<SignatureError>().is_some()
+            }
         };
         if refused { Self::Refused } else { Self::Failed }
     }
@@ -78,12 +82,18 @@ pub fn explain(error: &anyhow::Error) -> String {
 }
 
 /// Opens, verifies and loads a bundle; returns its digest and the engine, the file's bytes are let go.
-pub(crate) fn open_model(path: &Path, options: EngineOptions) -> anyhow::Result<([u8; 32], Engine)> {
-    let opened = Engine::open(path, options).map_err(|error| match error {
+///
+/// With `trust`, one of those keys has to have signed it.
+pub(crate) fn open_model(
+    path: &Path,
+    options: EngineOptions,
+    trust: &[TrustedKey],
+) -> anyhow::Result<([u8; 32], Engine)> {
+    let refused = || format!("{}: the model is refused", path.display());
+    let opened = Engine::open(path, options, trust).map_err(|error| match error {
         OpenError::Bundle(error) => error.into(),
-        OpenError::Infer(error) => {
-            anyhow::Error::new(error).context(format!("{}: the model is refused", path.display()))
-        }
+        OpenError::Signature(error) => anyhow::Error::new(error).context(refused()),
+        OpenError::Infer(error) => anyhow::Error::new(error).context(refused()),
     })?;
     #[cfg(target_os = "linux")]
     defmt::info!("model {=[u8]:02x} loaded", opened.0.get(..6).unwrap_or_default());

@@ -14,6 +14,7 @@ use csp_models::{
     bundle::hex,
     place::LatLon,
     record::{Entry, Event, PredictionRecord},
+    signature::TrustedKey,
 };
 
 use embedded_hal::delay::DelayNs;
@@ -21,6 +22,7 @@ use embedded_hal::delay::DelayNs;
 use super::{Exit, classify::decision_text, describe, ignore_closed_pipe, open_model, parse_site};
 use crate::{
     desk::Desk,
+    diagnostics::own_build_id,
     gps::Gps,
     infer::{Engine, EngineOptions},
     receiver::{Heard, Source, build_day},
@@ -64,6 +66,10 @@ pub struct RunArgs {
     /// The model: a .cspm file or a folder of the same files.
     #[arg(long, value_name = "MODEL", required_unless_present = "config")]
     pub model: Option<PathBuf>,
+
+    /// Run only a model that one of these minisign public keys signed (RW…); repeat it for several.
+    #[arg(long, value_name = "KEY")]
+    pub trust: Vec<TrustedKey>,
 
     /// The folder the records go to; it is made when missing. `csp-host logs show` reads it.
     #[arg(long, value_name = "DIR", required_unless_present = "config")]
@@ -109,6 +115,7 @@ impl RunArgs {
             nmea_rate: None,
             wait_fix: 3.0,
             model: Some(model.into()),
+            trust: Vec::new(),
             store: Some(store.into()),
             site: None,
             name: String::new(),
@@ -160,11 +167,11 @@ pub fn run(args: &RunArgs, stop: &AtomicBool, out: &mut dyn Write) -> anyhow::Re
     };
     let options =
         EngineOptions { prefer_f32: args.prefer_f32, threads: args.threads, ..EngineOptions::default() };
-    let (digest, engine) = open_model(model, options)?;
+    let (digest, engine) = open_model(model, options, &args.trust)?;
     let identity = Identity {
         device: if args.name.is_empty() { "desk".into() } else { args.name.clone() },
         deployment: args.deployment.clone(),
-        build: BUILD.to_string(),
+        build: build(),
         model_digest: digest,
     };
     // The receiver before the store: a wrong port leaves no empty store behind.
@@ -281,8 +288,15 @@ fn wait_for_fix(trap: &mut DeskTrap<'_>, seconds: f64, stop: &AtomicBool) {
     }
 }
 
-/// Version of this program, for the header of its records.
-pub(super) const BUILD: &str = concat!("csp-device ", env!("CARGO_PKG_VERSION"));
+/// Version and build id of this program, for the header of its records: the build id names the ELF that
+/// decodes its diagnostics.
+pub(super) fn build() -> String {
+    const VERSION: &str = concat!("csp-device ", env!("CARGO_PKG_VERSION"));
+    match own_build_id() {
+        id if id.is_empty() => VERSION.into(),
+        id => format!("{VERSION} {id}"),
+    }
+}
 
 /// The delay of a computer with an operating system.
 pub(super) struct Sleep;

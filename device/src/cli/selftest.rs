@@ -17,8 +17,9 @@ use crate::{
     config::{CameraKind, TrapConfig},
     gps::Receiver,
     infer::Engine,
+    privacy::Privacy,
     receiver::Source,
-    trap::{Board, Camera, Classifier, Clock},
+    trap::{Board, Camera, Classifier, Clock, View},
 };
 
 /// Try every part of the trap: clock, store, model, camera, sensors, receiver. Exit code 1 when one fails.
@@ -102,6 +103,7 @@ pub fn run(args: &SelftestArgs, out: &mut dyn Write) -> anyhow::Result<Exit> {
         folder("state", &config.store.state),
         model,
         species(&config, engine.as_ref()),
+        privacy(&config, engine.as_ref()),
         camera(&config, engine),
         trigger(&config),
         flash(&config),
@@ -199,7 +201,7 @@ fn folder(part: &'static str, dir: &Path) -> Check {
 fn model(config: &TrapConfig) -> (Check, Option<Engine>) {
     let path = &config.model.path;
     let start = Instant::now();
-    let (_, engine) = match open_model(path, config.model.engine()) {
+    let (_, engine) = match open_model(path, config.model.engine(), &config.model.trust()) {
         Ok(opened) => opened,
         Err(error) => {
             let next = "copy a model made by `csp-host export` there, or set [model] path; until then pictures are recorded unclassified";
@@ -254,6 +256,31 @@ fn species(config: &TrapConfig, engine: Option<&Engine>) -> Check {
     }
 }
 
+fn privacy(config: &TrapConfig, engine: Option<&Engine>) -> Check {
+    let wishes = match Privacy::new(&config.privacy) {
+        Ok(wishes) => wishes,
+        Err(error) => return check("privacy", Status::Failed, error.to_string(), "mend [privacy]"),
+    };
+    let labels = engine.map(|engine| &engine.manifest().labels);
+    let doubts = wishes.doubts(labels, config.site.place().is_some());
+    if let Some((first, rest)) = doubts.split_first() {
+        let next = "choose a model that knows them, list its names under [privacy], or take it as it is";
+        let rest = rest.iter().map(|doubt| format!("; {doubt}")).collect::<String>();
+        return check("privacy", Status::Warning, format!("{first}{rest}"), next);
+    }
+    let groups: Vec<&str> = config.privacy.suppress.iter().map(|group| group.as_str()).collect();
+    let kept =
+        if wishes.suppression().is_some() { "are not kept in the clear" } else { "are kept as any other" };
+    let places = if wishes.seals_places() { "sealed" } else { "in the clear" };
+    match groups.as_slice() {
+        [] => check("privacy", Status::Ok, format!("every picture is kept, places {places}"), ""),
+        groups => {
+            let found = format!("pictures of {} {kept}, places {places}", groups.join(", "));
+            check("privacy", Status::Ok, found, "")
+        }
+    }
+}
+
 fn camera(config: &TrapConfig, engine: Option<Engine>) -> Check {
     let Some(mut camera) = BoardCamera::of(&config.camera) else {
         let folder = config.camera.folder.clone().unwrap_or_default();
@@ -287,7 +314,7 @@ fn camera(config: &TrapConfig, engine: Option<Engine>) -> Check {
         return check("camera", Status::Warning, found, "without a model the picture was not decoded");
     };
     let mut classifier = &engine;
-    match classifier.decode("the camera's picture", &file.bytes) {
+    match classifier.decode("the camera's picture", &file.bytes, View::Whole) {
         Ok(_) => check("camera", Status::Ok, format!("{found}, decoded"), ""),
         Err(error) => check(
             "camera",

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::TrapConfig;
 
-const SOURCES: [&str; 2] = [include_str!("mod.rs"), include_str!("sections.rs")];
+const SOURCES: [&str; 3] = [include_str!("mod.rs"), include_str!("sections.rs"), include_str!("privacy.rs")];
 
 /// A field of a struct, or a choice of an enum.
 struct Member {

@@ -6,6 +6,7 @@
 
 mod error;
 mod explain;
+mod privacy;
 mod sections;
 
 use std::{fs, path::Path};
@@ -14,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use error::ConfigError;
+pub use privacy::{PrivacyConfig, Suppressed};
 pub use sections::{
     BurstConfig, CameraConfig, CameraKind, EnergyConfig, FlashConfig, GpsConfig, LedsConfig, ModelConfig,
-    PrivacyConfig, SiteConfig, StoreConfig, TimelapseConfig, TrapIdentity, TriggerConfig, WatchdogConfig,
+    SiteConfig, StoreConfig, TimelapseConfig, TrapIdentity, TriggerConfig, WatchdogConfig,
 };
 
 use crate::trap::{
@@ -48,7 +50,7 @@ pub struct TrapConfig {
     pub store: StoreConfig,
     /// What the board draws and what the battery gives. Energy is these watts times measured time: measure them.
     pub energy: EnergyConfig,
-    /// What is not to be kept as it is.
+    /// What is not to be kept as it is: pictures of people, places that nobody else is to know.
     pub privacy: PrivacyConfig,
     /// What names the animals.
     pub model: ModelConfig,

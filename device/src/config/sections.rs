@@ -2,12 +2,20 @@
 
 use std::path::PathBuf;
 
-use csp_models::{allowed::Allowed, groups::Groups, labels::Labels, picture::MAX_SIDE, place::LatLon};
+use csp_models::{
+    allowed::Allowed,
+    groups::Groups,
+    labels::Labels,
+    picture::MAX_SIDE,
+    place::LatLon,
+    signature::{SignatureError, TrustedKey},
+};
 use serde::{Deserialize, Serialize};
 
 use super::TrapConfig;
 use crate::{
     infer::EngineOptions,
+    privacy::Privacy,
     store::Limits,
     trap::{
         MAX_FRAMES,
@@ -318,17 +326,15 @@ impl Default for EnergyConfig {
     }
 }
 
-/// `[privacy]`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PrivacyConfig {}
-
 /// `[model]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
     /// A .cspm file or a folder of the same files. Missing or refused, pictures are recorded unclassified.
     pub path: PathBuf,
+    /// Public keys (minisign, ["RW…"]) of who may make models for this trap; one of them has to have signed the
+    /// model (csp-host model sign). Empty, any model is run.
+    pub trust: Vec<String>,
     /// Run the f32 image network of a model whose image network is int8.
     pub prefer_f32: bool,
     /// Threads that share an int8 network, 0 for as many as the board has cores. The answers do not depend on it.
@@ -337,11 +343,16 @@ pub struct ModelConfig {
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { path: "/data/model.cspm".into(), prefer_f32: false, threads: 0 }
+        Self { path: "/data/model.cspm".into(), trust: Vec::new(), prefer_f32: false, threads: 0 }
     }
 }
 
 impl ModelConfig {
+    /// Whose models are run; empty for anybody's. A configuration that was checked holds nothing but keys.
+    pub fn trust(&self) -> Vec<TrustedKey> {
+        self.trust.iter().filter_map(|text| text.parse().ok()).collect()
+    }
+
     /// How the engine is to run the model.
     pub fn engine(&self) -> EngineOptions {
         EngineOptions { prefer_f32: self.prefer_f32, threads: self.threads, ..EngineOptions::default() }
@@ -480,6 +491,13 @@ pub(super) fn check(config: &TrapConfig) -> Result<(), (&'static str, String)> {
     }
     if !ascending(&energy.temperature_c) {
         return fail("energy.temperature_c", "three rising temperatures such as [65.0, 73.0, 80.0]");
+    }
+    if let Err(error) = Privacy::new(&config.privacy) {
+        return Err((error.key(), error.to_string()));
+    }
+    let keys = config.model.trust.iter().map(|text| text.parse::<TrustedKey>());
+    if let Err(error) = keys.collect::<Result<Vec<_>, SignatureError>>() {
+        return Err(("model.trust", error.to_string()));
     }
     if !within(watchdog.deadline_s, 1.0, 3600.0) {
         return fail("watchdog.deadline_s", "1 to 3600 seconds");

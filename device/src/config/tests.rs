@@ -77,6 +77,11 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
         ("[store]\nreserve_mib = 5000\n", ":2:1:", "1024"),
         ("[camera]\nkind = \"replay\"\n", ":2:1:", "camera.folder"),
         ("[camera]\nheight = 0\n", ":2:1:", "pixels"),
+        ("[privacy]\nthreshold = 0.0\n", ":2:1:", "above 0"),
+        ("[privacy]\nsuppressed = \"seal\"\n", ":2:1:", "seal_to"),
+        ("[privacy]\nseal_to = \"age1x\"\n", ":2:1:", "privacy.seal_to"),
+        ("[privacy]\nsuppress = [\"humans\"]\n", ":2:13:", "did you mean `human`?"),
+        ("[model]\ntrust = [\"RWQ\"]\n", ":2:1:", "minisign"),
     ];
     for (text, position, fix) in cases {
         let error = error(text);

@@ -1,6 +1,9 @@
 //! The GNU build id of a program: a digest that the linker writes into it, which stripping leaves.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+};
 
 /// Most bytes of notes looked at; a build id takes 36.
 const MAX_NOTES: u64 = 1 << 16;
@@ -41,6 +44,12 @@ pub fn build_id(file: &mut (impl Read + Seek)) -> io::Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+/// The build id of this very program; empty where it has none.
+pub fn own_build_id() -> String {
+    let id = File::open("/proc/self/exe").and_then(|mut exe| build_id(&mut exe));
+    id.ok().flatten().unwrap_or_default()
 }
 
 fn in_notes(mut notes: &[u8]) -> Option<&[u8]> {

@@ -19,7 +19,7 @@ use std::{
     time::Instant,
 };
 
-pub use build_id::build_id;
+pub use build_id::{build_id, own_build_id};
 pub use ring::{FORMAT, Header};
 
 use ring::Ring;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::build_id::build_id;
+use super::build_id::own_build_id;
 use crate::store::files::{Disk, Files};
 
 /// What a log file begins with: the format's name and version.
@@ -143,11 +143,6 @@ fn begin(dir: &Path, number: u32, build_id: &str, uptime_us: u64) -> io::Result<
     let line = header.line();
     file.write_all(line.as_bytes())?;
     Ok((file, line.len() as u64))
-}
-
-fn own_build_id() -> String {
-    let id = File::open("/proc/self/exe").and_then(|mut exe| build_id(&mut exe));
-    id.ok().flatten().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -48,7 +48,9 @@ use csp_models::{
     fusion::{Fusion, Thresholds},
     labels::Labels,
     manifest::{Manifest, NumberFormat, file},
+    part::Part,
     picture::{self, PictureError},
+    signature::{SignatureError, TrustedKey},
     situation::Situation,
 };
 pub use lower::Line;
@@ -59,7 +61,7 @@ use profile::{Contract, Dtype};
 
 use crate::{
     kernels::{Kernels, pool::Pool},
-    trap::Classifier,
+    trap::{Classifier, Decoded, View, motion::Grey},
 };
 
 /// How a bundle is loaded.
@@ -179,6 +181,9 @@ pub enum OpenError {
     /// The files cannot be read or are not those the manifest describes.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// It is not signed by who is trusted.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// The networks are refused.
     #[error(transparent)]
     Infer(#[from] InferError),
@@ -194,12 +199,20 @@ impl Engine {
     }
 
     /// Opens a bundle and loads it; of its files only those that run are read and verified. Returns the
-    /// bundle's digest too.
+    /// bundle's digest too. With `trust`, one of those keys has to have signed it.
     ///
     /// # Errors
-    /// The bundle is damaged ([`OpenError::Bundle`]) or refused, see [`Engine::load_with`].
-    pub fn open(path: &Path, options: EngineOptions) -> Result<([u8; 32], Self), OpenError> {
+    /// The bundle is damaged ([`OpenError::Bundle`]), nobody's who is trusted ([`OpenError::Signature`]), or
+    /// refused, see [`Engine::load_with`].
+    pub fn open(
+        path: &Path,
+        options: EngineOptions,
+        trust: &[TrustedKey],
+    ) -> Result<([u8; 32], Self), OpenError> {
         let mut bundle = Bundle::open_some(path, |manifest, name| options.runs(manifest, name))?;
+        if !trust.is_empty() {
+            bundle.verify(trust)?;
+        }
         let manifest = bundle.manifest.clone();
         match Self::load_files(manifest, options, &mut |name| bundle.take_file(name).map(Cow::Owned)) {
             Ok(engine) => Ok((bundle.digest, engine)),
@@ -349,8 +362,15 @@ impl Engine {
 impl Classifier for &Engine {
     type Error = InferError;
 
-    fn decode(&mut self, name: &str, file: &[u8]) -> Result<Vec<u8>, InferError> {
-        Ok(picture::to_input(Path::new(name), file, &self.manifest.input, picture::Part::WHOLE)?)
+    fn decode(&mut self, name: &str, file: &[u8], view: View) -> Result<Decoded, InferError> {
+        let (path, input) = (Path::new(name), &self.manifest.input);
+        if view == View::Frame {
+            // decoded once for both
+            let frame = picture::decode_for(path, file, input, Part::WHOLE)?;
+            return Ok(Decoded { pixels: picture::fit(&frame, input), grey: Grey::of(&frame) });
+        }
+        let part = if let View::Part(part) = view { part } else { Part::WHOLE };
+        Ok(Decoded { pixels: picture::to_input(path, file, input, part)?, grey: None })
     }
 
     fn image_logits(&mut self, pixels: &[u8]) -> Result<Vec<f32>, InferError> {

@@ -36,7 +36,7 @@ use self::{
     reserve::Reserve,
     segment::{Open, cut_tail},
 };
-pub use pictures::{PicturesFound, Removed};
+pub use pictures::{PicturesFound, Removed, sealed_name};
 pub use read::{Segments, fuzz, read, read_in, segments};
 
 /// [`Limits::segment_bytes`] unless said otherwise.

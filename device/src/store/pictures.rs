@@ -18,6 +18,11 @@ use super::{StoreError, fault, files::Files};
 const MAX_NAME: usize = 200;
 const ORPHAN: &str = "orphan-";
 
+/// File name of a picture that is sealed to the owner's key; records name the picture without it.
+pub fn sealed_name(image: &str) -> String {
+    format!("{image}.age")
+}
+
 /// Pictures that made room for newer ones, for [`Event::PicturesRemoved`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
@@ -136,8 +141,9 @@ impl Pictures {
         let mut recorded = Vec::new();
         let mut missing = Removed::default();
         for (name, kept) in named.order {
-            if let Some(size) = there.remove(&name) {
-                recorded.push((name, size));
+            let files = [sealed_name(&name), name.clone()];
+            if let Some(entry) = files.iter().find_map(|file| there.remove_entry(file)) {
+                recorded.push(entry);
             } else if kept {
                 missing.count = missing.count.saturating_add(1);
                 missing.up_to = name;

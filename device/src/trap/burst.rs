@@ -8,7 +8,7 @@ use csp_models::{
     time::{TimeSource, Timestamp, civil_from_days},
 };
 
-use super::{MAX_FRAMES, energy::Spent};
+use super::{MAX_FRAMES, Taken, energy::Spent};
 
 /// The pictures of one trigger.
 #[derive(Debug)]
@@ -28,16 +28,34 @@ pub(super) struct Burst {
 #[derive(Debug)]
 pub(super) struct Frame {
     pub name: String,
+    /// Of the file as it is kept.
     pub sha256: Option<[u8; 32]>,
-    pub kept: Picture,
-    /// The file's bytes while they wait for the model, or why there is nothing to classify.
-    pub file: Result<Vec<u8>, String>,
+    /// What became of it; `None` while it waits for the model to say who is in view.
+    pub kept: Option<Picture>,
+    /// The file's bytes, while the model or the store still needs them.
+    pub bytes: Option<Vec<u8>>,
+    /// Why there is nothing to classify.
+    pub problem: Option<String>,
+    /// It has a name from elsewhere, and stays as it is.
+    pub foreign: bool,
+}
+
+impl Frame {
+    /// The file, if the model is to see it.
+    pub fn file(&self) -> Option<&[u8]> {
+        self.bytes.as_deref().filter(|_| self.problem.is_none())
+    }
 }
 
 impl Burst {
+    /// For the EXIF data of its pictures.
+    pub fn taken(&self) -> Taken {
+        Taken { time: self.time, place: self.place }
+    }
+
     /// Bytes that wait in memory.
     pub fn bytes(&self) -> usize {
-        self.frames.iter().filter_map(|frame| frame.file.as_ref().ok()).map(Vec::len).sum()
+        self.frames.iter().filter_map(|frame| frame.bytes.as_ref()).map(Vec::len).sum()
     }
 
     /// File name of a frame: when, which start of the board, which trigger, which frame.

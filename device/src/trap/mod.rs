@@ -4,7 +4,9 @@
 //! |---|---|
 //! | what a trap is made of | [`parts`](Kit) |
 //! | trigger → pictures, with the flash | `shoot` |
-//! | pictures → prediction → entry | `work`, [`predict`] |
+//! | pictures → prediction → entry | `work`, `closer`, [`predict`] |
+//! | the part of a burst that moved | [`motion`] |
+//! | whose pictures are not kept | [`suppress`] |
 //! | receiver, battery, heat, room, time-lapse | `supervise` |
 //! | entries → store | [`outbox`] |
 //! | energy and how much the trap may do | [`energy`] |
@@ -14,8 +16,10 @@
 //! an entry that the store refuses waits and is offered again.
 
 mod burst;
+mod closer;
 pub mod energy;
 mod flash;
+pub mod motion;
 pub mod outbox;
 mod parts;
 mod pir;
@@ -23,15 +27,18 @@ pub mod predict;
 mod settings;
 mod shoot;
 mod supervise;
+pub mod suppress;
 mod work;
 
 use alloc::{
     boxed::Box,
     string::{String, ToString},
+    vec::Vec,
 };
 
 use csp_models::{
     allowed::Allowed,
+    groups::Group,
     record::{Activity, BoardState, Entry, Event, EventRecord},
     time::{TimeSource, Timestamp},
 };
@@ -42,12 +49,16 @@ use crate::gps::{Gps, Receiver, Remembered};
 use burst::Burst;
 use flash::Flash;
 use outbox::Outbox;
-pub use parts::{Battery, Board, Camera, Clock, Kit, NoPin, NoSensors, Parts, PictureFile, Store, Trigger};
+pub use parts::{
+    Battery, Board, Camera, Clock, Kept, Kit, NoPin, NoSensors, Parts, PictureFile, Shot, Store, Taken,
+    Trigger,
+};
 pub use pir::{Pir, PirError};
-pub use predict::{Classifier, Prediction, Predictor};
+pub use predict::{Classifier, Decoded, Prediction, Predictor, View};
 pub use settings::{MAX_FRAMES, Settings};
 use shoot::Shooter;
 use supervise::Watch;
+use suppress::Suppression;
 use work::Work;
 
 /// Classes kept of each of the three rankings (image, prior, both).
@@ -195,6 +206,15 @@ impl<K: Kit> Trap<K> {
         }
     }
 
+    /// Says which classes of the model are no animals, in the order of its labels, and whose pictures are
+    /// suppressed (`None`: nobody's). Pictures then wait in memory until the model has looked at them.
+    pub fn suppress(&mut self, groups: Vec<Option<Group>>, suppression: Option<Suppression>) {
+        if let Ok(model) = &mut self.model {
+            model.groups = groups;
+            model.suppression = suppression;
+        }
+    }
+
     /// The receiver's fault, once: the trap goes on with the place it has.
     pub fn take_receiver_fault(&mut self) -> Option<String> {
         self.receiver_fault.take()
@@ -297,7 +317,7 @@ impl<K: Kit> Trap<K> {
             Entry::Failure(record) => record.seq = self.store.next_seq(),
             Entry::Event(record) => record.seq = self.store.next_seq(),
         }
-        match self.store.append(&entry) {
+        match self.store.seal(&mut entry).and_then(|()| self.store.append(&entry)) {
             Ok(()) => {
                 self.outbox.taken();
                 Ok(Some(entry))

@@ -6,7 +6,12 @@
 use alloc::{string::String, vec::Vec};
 use core::{convert::Infallible, fmt};
 
-use csp_models::record::{Entry, Event, Picture};
+use csp_models::{
+    groups::Group,
+    place::Place,
+    record::{Entry, Event, Picture},
+    time::Timestamp,
+};
 use embedded_hal::digital::{ErrorType, OutputPin};
 
 use super::Classifier;
@@ -104,6 +109,40 @@ pub struct PictureFile {
     pub sha256: [u8; 32],
 }
 
+/// A picture on its way to the store.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shot<'a> {
+    /// File name, the one its entry will name.
+    pub name: &'a str,
+    /// JPEG or PNG.
+    pub bytes: &'a [u8],
+    /// Their SHA-256.
+    pub sha256: [u8; 32],
+    /// When and where it was taken, for its EXIF data; `None` for a picture from elsewhere, which is kept
+    /// as it came.
+    pub taken: Option<Taken>,
+    /// Why it is not to be kept as it is: who is in view.
+    pub suppressed: Option<Group>,
+}
+
+/// When and where a picture was taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Taken {
+    /// When.
+    pub time: Timestamp,
+    /// Where the trap believed to be.
+    pub place: Option<Place>,
+}
+
+/// What became of a picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// For its entry.
+    pub picture: Picture,
+    /// SHA-256 of the file as it can be read later: tagged, and opened where it is sealed.
+    pub sha256: [u8; 32],
+}
+
 /// What records and pictures go to.
 pub trait Store {
     /// Why an entry or a picture was not taken.
@@ -118,12 +157,21 @@ pub trait Store {
     /// The entry is not in the store, which is as it was before.
     fn append(&mut self, entry: &Entry) -> Result<(), Self::Error>;
 
-    /// Keeps a picture under its name; on return it is durable. Its record follows later.
+    /// Keeps a picture, or drops or seals it as its owner wishes; on return that is durable. Its entry
+    /// follows later.
     ///
     /// # Errors
     /// The picture is not kept.
-    fn keep(&mut self, _name: &str, _bytes: &[u8]) -> Result<Picture, Self::Error> {
-        Ok(Picture::Elsewhere)
+    fn keep(&mut self, shot: &Shot<'_>) -> Result<Kept, Self::Error> {
+        Ok(Kept { picture: Picture::Elsewhere, sha256: shot.sha256 })
+    }
+
+    /// Hides what nobody but the owner is to read from an entry that is about to be appended.
+    ///
+    /// # Errors
+    /// It cannot be hidden; the entry is not appended then.
+    fn seal(&self, _entry: &mut Entry) -> Result<(), Self::Error> {
+        Ok(())
     }
 
     /// Bytes left for pictures and records; `None` when nobody knows.

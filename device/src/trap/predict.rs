@@ -6,23 +6,47 @@ use core::fmt;
 use csp_models::{
     allowed::Allowed,
     fusion::{self, Decision, Fusion, Thresholds},
+    groups::{Group, Groups},
     labels::{ClassId, Labels},
+    part::Part,
     place::{LatLon, Place},
     record::{Candidate, Provenance},
     situation::Situation,
     time::YearFraction,
 };
 
+use super::{motion::Grey, suppress::Suppression};
+
+/// What of a picture's file is looked at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum View {
+    /// All of it.
+    Whole,
+    /// All of a frame that is compared with the others of its burst.
+    Frame,
+    /// The part that moved.
+    Part(Part),
+}
+
+/// A picture as the networks see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// `height × width × 3` bytes of the image network's input.
+    pub pixels: Vec<u8>,
+    /// The frame in small and grey, for [`View::Frame`]; `None` where nobody looks for motion.
+    pub grey: Option<Grey>,
+}
+
 /// A model: decodes pictures, runs its networks and knows its classes.
 pub trait Classifier {
     /// Why a picture or a network failed, for a person.
     type Error: fmt::Display;
 
-    /// A picture's file as the network's pixels: `height × width × 3` bytes.
+    /// A picture's file as the network's pixels.
     ///
     /// # Errors
     /// Not a photograph, damaged, or beyond the limits. `name` is for the message.
-    fn decode(&mut self, name: &str, file: &[u8]) -> Result<Vec<u8>, Self::Error>;
+    fn decode(&mut self, name: &str, file: &[u8], view: View) -> Result<Decoded, Self::Error>;
 
     /// Image logits `[classes]` of pixels `[height, width, 3]`.
     ///
@@ -79,6 +103,10 @@ pub struct Predictor<C> {
     pub classifier: C,
     /// The species of the site; `None` allows every class.
     pub allowed: Option<Allowed>,
+    /// The group of each class of the model.
+    pub groups: Vec<Option<Group>>,
+    /// Whose pictures are suppressed; `None` for nobody's.
+    pub suppression: Option<Suppression>,
     /// The latest first.
     priors: Vec<(Key, Vec<f64>)>,
 }
@@ -92,7 +120,8 @@ type Key = (LatLon, f64, Option<YearFraction>);
 impl<C: Classifier> Predictor<C> {
     /// A predictor that has seen no place yet.
     pub fn new(classifier: C) -> Self {
-        Self { classifier, allowed: None, priors: Vec::new() }
+        let groups = Groups::default().of_each(classifier.labels());
+        Self { classifier, allowed: None, groups, suppression: None, priors: Vec::new() }
     }
 
     /// Fuses image logits `[classes]` with the prior of a place on a day, and decides. Only a model
@@ -213,8 +242,8 @@ mod tests {
 
     impl Classifier for Three {
         type Error = &'static str;
-        fn decode(&mut self, _: &str, file: &[u8]) -> Result<Vec<u8>, Self::Error> {
-            Ok(file.to_vec())
+        fn decode(&mut self, _: &str, file: &[u8], _: View) -> Result<Decoded, Self::Error> {
+            Ok(Decoded { pixels: file.to_vec(), grey: None })
         }
         fn image_logits(&mut self, _: &[u8]) -> Result<Vec<f32>, Self::Error> {
             Err("not asked for")

@@ -8,7 +8,7 @@ use alloc::{
 use csp_models::record::{Activity, Event, Picture};
 
 use super::{
-    Camera, Clock, Kit, MAX_FRAMES, Store, Trap, Trigger,
+    Camera, Clock, Kit, MAX_FRAMES, Trap, Trigger,
     burst::{self, Burst, Frame},
     energy::frames_at,
     outbox::Miss,
@@ -190,16 +190,27 @@ impl<K: Kit> Trap<K> {
                 if named.is_none() {
                     self.camera_works();
                 }
+                let foreign = named.is_some();
                 let name = named.unwrap_or_else(|| burst.name(number, &file.bytes));
-                let kept = self.store.keep(&name, &file.bytes);
-                let kept = kept.unwrap_or_else(|error| Picture::NotStored { problem: error.to_string() });
                 let waiting: usize = self.queue.iter().map(Burst::bytes).sum::<usize>() + burst.bytes();
                 let fits = waiting.saturating_add(file.bytes.len()) <= self.settings.waiting_bytes;
-                let waiting_mib = waiting >> 20;
-                let bytes = fits.then_some(file.bytes).ok_or_else(|| {
-                    format!("pictures of {waiting_mib} MiB were waiting for the model already")
-                });
-                let frame = Frame { name, sha256: Some(file.sha256), kept, file: bytes };
+                let problem = (!fits)
+                    .then(|| format!("pictures of {} MiB were waiting for the model already", waiting >> 20));
+                let mut frame = Frame {
+                    name,
+                    sha256: Some(file.sha256),
+                    kept: None,
+                    bytes: Some(file.bytes),
+                    problem,
+                    foreign,
+                };
+                // Pictures that may show people wait in memory until the model has looked.
+                if !fits || !self.looks_first() {
+                    self.keep(&mut frame, burst.taken(), None);
+                }
+                if !fits {
+                    frame.bytes = None;
+                }
                 // a burst is never longer than its vector: `frames` is clamped
                 let _ = burst.frames.push(frame);
             }
@@ -208,9 +219,12 @@ impl<K: Kit> Trap<K> {
                     self.camera_failed(&problem);
                 }
                 if named.is_some() || burst.frames.is_empty() {
+                    let foreign = named.is_some();
                     let name = named.unwrap_or_else(|| burst.name(number, &[]));
-                    let kept = Picture::NotStored { problem: problem.clone() };
-                    let _ = burst.frames.push(Frame { name, sha256: None, kept, file: Err(problem) });
+                    let kept = Some(Picture::NotStored { problem: problem.clone() });
+                    let problem = Some(problem);
+                    let _ =
+                        burst.frames.push(Frame { name, sha256: None, kept, bytes: None, problem, foreign });
                 }
             }
         }

@@ -15,14 +15,15 @@ use csp_models::{
 };
 use proptest::prelude::*;
 
+use super::motion::Grey;
 use super::*;
 use crate::gps::{NoReceiver, tests::line};
 
 /// Files that wait, as on a desk: each is a trigger and has its name.
 #[derive(Clone, Default)]
-struct Pictures(Rc<RefCell<VecDeque<Shot>>>, Rc<RefCell<Option<String>>>);
+struct Pictures(Rc<RefCell<VecDeque<File>>>, Rc<RefCell<Option<String>>>);
 
-type Shot = (&'static str, Result<PictureFile, &'static str>);
+type File = (&'static str, Result<PictureFile, &'static str>);
 
 impl Trigger for Pictures {
     type Error = &'static str;
@@ -57,8 +58,15 @@ struct TwoClasses {
 
 impl Classifier for TwoClasses {
     type Error = &'static str;
-    fn decode(&mut self, _: &str, file: &[u8]) -> Result<Vec<u8>, Self::Error> {
-        if file.is_empty() { Err("empty file") } else { Ok(file.to_vec()) }
+    fn decode(&mut self, _: &str, file: &[u8], view: View) -> Result<Decoded, Self::Error> {
+        match (view, file) {
+            (_, []) => Err("empty file"),
+            (View::Part(_), &[_, _, crop]) => Ok(Decoded { pixels: vec![crop], grey: None }),
+            (View::Frame, &[_, frame, _]) => {
+                Ok(Decoded { pixels: file.to_vec(), grey: Some(scene(square_of(frame))) })
+            }
+            _ => Ok(Decoded { pixels: file.to_vec(), grey: None }),
+        }
     }
     fn image_logits(&mut self, pixels: &[u8]) -> Result<Vec<f32>, Self::Error> {
         match pixels[0] {
@@ -87,6 +95,21 @@ impl Classifier for TwoClasses {
     fn thresholds(&self) -> &Thresholds {
         &self.thresholds
     }
+}
+
+/// Where the square of a frame stands, its upper left corner.
+fn square_of(frame: u8) -> (u8, u8) {
+    (20 + 45 * (frame % 3), 30 + 10 * (frame % 3))
+}
+
+/// A scene of 160 × 120 with a bright square of 20 pixels.
+fn scene((left, top): (u8, u8)) -> Grey {
+    let level = |at: usize| {
+        let (x, y) = (at % 160, at / 160);
+        let inside = |from: u8, at: usize| (usize::from(from)..usize::from(from) + 20).contains(&at);
+        if inside(left, x) && inside(top, y) { 200.0 } else { 60.0 + ((x * 7 + y * 3) % 50) as f32 }
+    };
+    Grey::new(160, 120, (0..160 * 120).map(level).collect()).unwrap()
 }
 
 /// Refuses as often as told, then takes everything.
@@ -127,7 +150,7 @@ fn file(bytes: &[u8]) -> PictureFile {
     PictureFile { bytes: bytes.to_vec(), sha256: [bytes.len() as u8; 32] }
 }
 
-fn shot(bytes: &[u8]) -> Shot {
+fn shot(bytes: &[u8]) -> File {
     ("a.jpg", Ok(file(bytes)))
 }
 
@@ -158,12 +181,12 @@ fn two_classes() -> TwoClasses {
     }
 }
 
-fn trap(shots: Vec<Shot>, gps: Gps, refuse: u32) -> (TestTrap, Entries, Rc<Cell<u32>>) {
+fn trap(shots: Vec<File>, gps: Gps, refuse: u32) -> (TestTrap, Entries, Rc<Cell<u32>>) {
     seasonal_trap(shots, gps, refuse, false)
 }
 
 fn seasonal_trap(
-    shots: Vec<Shot>,
+    shots: Vec<File>,
     gps: Gps,
     refuse: u32,
     seasonal: bool,

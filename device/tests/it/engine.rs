@@ -128,7 +128,8 @@ fn what_does_not_run_is_not_read() {
         bytes[at] ^= 1;
         std::fs::write(&path, bytes).unwrap();
     };
-    let open = |prefer_f32| Engine::open(&path, EngineOptions { prefer_f32, ..EngineOptions::default() });
+    let open =
+        |prefer_f32| Engine::open(&path, EngineOptions { prefer_f32, ..EngineOptions::default() }, &[]);
     let (digest, engine) = open(false).unwrap();
     assert_eq!((digest, engine.format()), (fixture::bundle(NumberFormat::Int8).digest, NumberFormat::Int8));
     spoil("image.f32.onnx");

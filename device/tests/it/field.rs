@@ -39,8 +39,9 @@ struct Config {
     args: config::ConfigArgs,
 }
 
-/// A folder with a model, two pictures and a configuration that stays within the folder.
-fn trap(more: &str) -> TempDir {
+/// A folder with a model, two pictures and a configuration that stays within the folder; nobody is suppressed
+/// unless it says so.
+pub fn trap(more: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fixture::bundle(NumberFormat::Int8).write(&dir.path().join("m.cspm")).unwrap();
     fs::create_dir(dir.path().join("desk")).unwrap();
@@ -48,8 +49,9 @@ fn trap(more: &str) -> TempDir {
         fs::write(dir.path().join(format!("desk/{index}.png")), fixture::png(index)).unwrap();
     }
     let path = |name: &str| dir.path().join(name).display().to_string();
+    let privacy = if more.contains("[privacy]") { "" } else { "[privacy]\nsuppress = []\n" };
     let text = format!(
-        "[trap]\nname = \"t1\"\n[store]\ndir = {:?}\nstate = {:?}\n[energy]\npower_supply = {:?}\nthermal = {:?}\n{}",
+        "[trap]\nname = \"t1\"\n[store]\ndir = {:?}\nstate = {:?}\n[energy]\npower_supply = {:?}\nthermal = {:?}\n{privacy}{}",
         path("store"),
         path("state"),
         path("power"),
@@ -60,7 +62,8 @@ fn trap(more: &str) -> TempDir {
     dir
 }
 
-const FOLDER: &str = "[camera]\nkind = \"folder\"\nfolder = \"DIR/desk\"\n[model]\npath = \"DIR/m.cspm\"\n";
+pub const FOLDER: &str =
+    "[camera]\nkind = \"folder\"\nfolder = \"DIR/desk\"\n[model]\npath = \"DIR/m.cspm\"\n";
 
 fn run_with(dir: &Path, more: &[&str], stop: &AtomicBool) -> anyhow::Result<(Exit, run::Tally)> {
     let config = dir.join("trap.toml").display().to_string();
@@ -68,12 +71,12 @@ fn run_with(dir: &Path, more: &[&str], stop: &AtomicBool) -> anyhow::Result<(Exi
     run::run(&args, stop, &mut Vec::new())
 }
 
-fn run_once(dir: &Path) -> (Exit, run::Tally) {
+pub fn run_once(dir: &Path) -> (Exit, run::Tally) {
     run_with(dir, &["--once"], &AtomicBool::new(false)).unwrap()
 }
 
 /// Runs until `enough` of the entries.
-fn run_until(dir: &Path, enough: impl Fn(&[Entry]) -> bool + Send + Sync) {
+pub fn run_until(dir: &Path, enough: impl Fn(&[Entry]) -> bool + Send + Sync) {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -87,12 +90,12 @@ fn run_until(dir: &Path, enough: impl Fn(&[Entry]) -> bool + Send + Sync) {
     });
 }
 
-fn entries(dir: &Path) -> Vec<Entry> {
+pub fn entries(dir: &Path) -> Vec<Entry> {
     let segments = store::read(&dir.join("store")).unwrap_or_default();
     segments.into_iter().flat_map(|(_, segment)| segment.entries).collect()
 }
 
-fn events(dir: &Path) -> Vec<Event> {
+pub fn events(dir: &Path) -> Vec<Event> {
     let events = entries(dir).into_iter().filter_map(|entry| match entry {
         Entry::Event(record) => Some(record.event),
         _ => None,
@@ -280,7 +283,7 @@ fn the_command_line_goes_before_the_file() {
     assert_eq!(record.provenance.as_str(), "image+configured_site");
 }
 
-fn selftest(dir: &Path, more: &[&str]) -> (Exit, serde_json::Value) {
+pub fn selftest(dir: &Path, more: &[&str]) -> (Exit, serde_json::Value) {
     let config = dir.join("trap.toml").display().to_string();
     let first = ["selftest", "--json", "--listen", "0.3", "--config", &config];
     let args = Selftest::parse_from(first.iter().chain(more)).args;

@@ -78,3 +78,8 @@ pub fn files(format: NumberFormat) -> BTreeMap<String, Vec<u8>> {
 pub fn bundle(format: NumberFormat) -> Bundle {
     Bundle::assemble(manifest(format), files(format)).unwrap()
 }
+
+/// The same by its name in a folder, `0.png`.
+pub fn png_of(name: &str) -> Vec<u8> {
+    png(name.trim_end_matches(".png").parse().unwrap())
+}

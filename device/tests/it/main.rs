@@ -6,4 +6,5 @@ mod engine;
 mod field;
 mod fixture;
 mod foreign;
+mod private;
 mod week;

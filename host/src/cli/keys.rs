@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Context, print_json};
-use crate::{progress::note, review::new_key};
+use crate::{export::signing, progress::note, review::new_key};
 
 /// Keys of a trap's owner.
 #[derive(Debug, clap::Args)]
@@ -20,16 +20,27 @@ enum KeysVerb {
     New(NewArgs),
 }
 
-/// Make a key that opens what traps seal: places and pictures.
+/// What the key is for.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Purpose {
+    /// The file for a secret key that opens places and pictures; it must not exist yet.
+    #[arg(long, value_name = "FILE")]
+    age: Option<PathBuf>,
+    /// The file for a secret key that signs models, without a password; it must not exist yet.
+    #[arg(long, value_name = "FILE")]
+    sign: Option<PathBuf>,
+}
+
+/// Make a key of your own: one that opens what traps seal (--age), or one that signs models (--sign).
 ///
-/// The public key is printed: it goes into the trap's configuration, `privacy.seal_to = "age1…"`. The
-/// secret key stays in FILE, readable by you alone; without it nobody opens anything, so keep a copy. The
-/// `age` and `rage` tools read the same file.
+/// The public key is printed; it goes into the trap's configuration: `privacy.seal_to = "age1…"`, or
+/// `model.trust = ["RW…"]`. The secret key stays in FILE, readable by you alone. Keep a copy: without it nobody
+/// opens anything, and no trap takes another model. The `age` and `minisign` tools read the same files.
 #[derive(Debug, clap::Args)]
 pub struct NewArgs {
-    /// The file the secret key goes to; it must not exist yet.
-    #[arg(long, value_name = "FILE")]
-    age: PathBuf,
+    #[command(flatten)]
+    purpose: Purpose,
     /// One JSON document on stdout.
     #[arg(long)]
     json: bool,
@@ -40,12 +51,16 @@ pub struct NewArgs {
 /// # Errors
 /// The file exists, or cannot be written.
 pub fn run(args: &KeysArgs, _context: &Context) -> Result<()> {
-    let KeysVerb::New(args) = &args.verb;
-    let public = new_key(&args.age)?.to_string();
-    if args.json {
-        return print_json(&json!({ "public": public, "file": args.age }));
+    let KeysVerb::New(NewArgs { purpose, json }) = &args.verb;
+    let (public, file) = match (&purpose.age, &purpose.sign) {
+        (Some(file), _) => (new_key(file)?.to_string(), file),
+        (None, Some(file)) => (signing::new_key(file)?, file),
+        (None, None) => anyhow::bail!("--age or --sign is needed"),
+    };
+    if *json {
+        return print_json(&json!({ "public": public, "file": file }));
     }
-    note(format_args!("secret key: {} (keep a copy; never put it on a trap)", args.age.display()));
+    note(format_args!("secret key: {} (keep a copy; never put it on a trap)", file.display()));
     outln!("{public}");
     Ok(())
 }
@@ -61,6 +76,10 @@ mod tests {
         Cli::command().debug_assert();
         let parses = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
         assert!(parses("csp-host keys new --age owner.key"));
+        assert!(parses("csp-host keys new --sign maker.key --json"));
+        assert!(!parses("csp-host keys new") && !parses("csp-host keys new --age a --sign b"));
+        assert!(parses("csp-host model sign m.cspm --key maker.key"));
+        assert!(parses("csp-host model verify m.cspm --trust RWQ --json"));
         assert!(parses("csp-host logs show store --key owner.key --json"));
         assert!(parses("csp-host logs open store --key owner.key -o out"));
         assert!(!parses("csp-host logs open store -o out"), "not without a key");

@@ -6,10 +6,14 @@ use anyhow::{Result, anyhow};
 use csp_models::{
     bundle::{Bundle, hex},
     manifest::NumberFormat,
+    signature::TrustedKey,
 };
 
 use super::{Context, export::bytes, open_bundle, print_json};
-use crate::export::onnx::{self, Outline};
+use crate::export::{
+    onnx::{self, Outline},
+    signing,
+};
 
 /// Look into a bundle.
 #[derive(Debug, clap::Args)]
@@ -22,6 +26,7 @@ pub struct ModelArgs {
 enum ModelVerb {
     Inspect(InspectArgs),
     Verify(VerifyArgs),
+    Sign(SignArgs),
 }
 
 /// Print what a bundle holds: classes, input, networks, quantization, where it comes from.
@@ -36,11 +41,34 @@ struct InspectArgs {
     json: bool,
 }
 
-/// Check every file of a bundle against its digest; exit code 3 if one differs.
+/// Check every file of a bundle against its digest, and who signed it; exit code 3 if something differs.
 #[derive(Debug, clap::Args)]
 struct VerifyArgs {
     /// A bundle of `csp-host export`.
     model: PathBuf,
+    /// A public key (RW…) that has to have signed it; repeat it for one of several.
+    #[arg(long, value_name = "KEY")]
+    trust: Vec<TrustedKey>,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sign a bundle, so that traps which trust your key run it.
+///
+/// The signature is over the manifest, which lists the digest of every other file; signing again replaces it.
+/// The stock tool verifies it too: `unzip MODEL.cspm manifest.json manifest.json.minisig`, then
+/// `minisign -V -P KEY -m manifest.json`.
+#[derive(Debug, clap::Args)]
+struct SignArgs {
+    /// A bundle of `csp-host export`.
+    model: PathBuf,
+    /// The secret key's file (`csp-host keys new --sign FILE`, or `minisign -G -W`).
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Write the signed bundle there; left out, MODEL itself is replaced.
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// One JSON document on stdout.
     #[arg(long)]
     json: bool,
@@ -54,18 +82,51 @@ pub fn run(args: &ModelArgs, _context: &Context) -> Result<()> {
     match &args.verb {
         ModelVerb::Inspect(args) => inspect(args),
         ModelVerb::Verify(args) => verify(args),
+        ModelVerb::Sign(args) => sign(args),
     }
 }
 
 fn verify(args: &VerifyArgs) -> Result<()> {
     let bundle = open_bundle(&args.model)?;
     let (files, digest) = (bundle.manifest.files.len(), hex(&bundle.digest));
+    let signed = match args.trust.as_slice() {
+        [] => None,
+        trust => Some(bundle.verify(trust).map_err(|error| {
+            super::Refused(anyhow::Error::new(error).context(args.model.display().to_string()))
+        })?),
+    };
+    if args.json {
+        return print_json(&serde_json::json!({
+            "verified": true,
+            "files": files,
+            "digest": digest,
+            "signature": bundle.signature(),
+            "trusted": signed.is_some(),
+            "comment": signed,
+        }));
+    }
+    let signature = match (&signed, bundle.signature()) {
+        (Some(comment), _) => format!("signed by a trusted key: {comment}"),
+        (None, Some(_)) => "signed; --trust KEY checks by whom".into(),
+        (None, None) => "not signed".into(),
+    };
+    outln!("{}: {files} files are as the manifest says · {digest} · {signature}", args.model.display());
+    Ok(())
+}
+
+fn sign(args: &SignArgs) -> Result<()> {
+    let out = args.out.as_ref().unwrap_or(&args.model);
+    if out.is_dir() {
+        return Err(anyhow!("{}: a folder; name a .cspm file with --out", out.display()));
+    }
+    let (bundle, public) = signing::sign(open_bundle(&args.model)?, &args.key)?;
+    bundle.write(out)?;
     if args.json {
         return print_json(
-            &serde_json::json!({ "verified": true, "files": files, "digest": digest, "signature": null }),
+            &serde_json::json!({ "path": out, "digest": hex(&bundle.digest), "public": public }),
         );
     }
-    outln!("{}: {files} files are as the manifest says · {digest} · not signed", args.model.display());
+    outln!("{}: signed by {public}", out.display());
     Ok(())
 }
 
@@ -76,6 +137,7 @@ fn inspect(args: &InspectArgs) -> Result<()> {
         return print_json(&serde_json::json!({
             "path": args.model,
             "digest": hex(&bundle.digest),
+            "signed": bundle.signature().is_some(),
             "manifest": bundle.manifest,
             "networks": networks,
         }));
@@ -100,6 +162,8 @@ fn print(bundle: &Bundle, networks: &BTreeMap<String, Outline>) {
     let row = |name: &str, value: &str| outln!("{name:<14} {value}");
     row("name", &manifest.name);
     row("digest", &hex(&bundle.digest));
+    let signed = "yes; `csp-host model verify --trust KEY` says by whom";
+    row("signed", if bundle.signature().is_some() { signed } else { "no" });
     let input = &manifest.input;
     let numbers = |v: &[f32; 3]| v.map(|n| format!("{n:.3}")).join(" ");
     let (mean, std) = (numbers(&input.mean), numbers(&input.std));

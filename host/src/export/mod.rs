@@ -20,6 +20,7 @@ pub mod onnx;
 pub mod pictures;
 pub mod quantize;
 mod run;
+pub mod signing;
 mod simplify;
 pub mod twins;
 mod verify;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | this one | reads and decodes a file, resizes, normalises |
 //! | `reduced` | a file as the network's input, decoded no larger than needed |
-//! | `part` | a part of a picture, as shares of it |
+//! | `part` | the pixels of a part of a picture |
 //! | `jpeg` | a JPEG's outline: segments, frame header, whether it is whole |
 //! | `exif` | time and place written into a JPEG |
 

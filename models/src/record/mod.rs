@@ -202,7 +202,7 @@ pub enum Picture {
         /// The group.
         group: String,
     },
-    /// Kept encrypted to the owner's key; the file name ends in `.age`.
+    /// Kept encrypted to the owner's key, in a file of the picture's name and `.age`.
     Sealed,
     /// Not stored by the trap: the file belongs to somebody else (a desk's folder).
     Elsewhere,

@@ -11,8 +11,8 @@ use core::{
 use csp_device::{
     gps::{DutyConfig, Gps, Receiver},
     trap::{
-        Camera, Classifier, Clock, Kit, NoPin, NoSensors, Parts, PictureFile, Predictor, Settings, Step,
-        Store, Trap, Trigger,
+        Camera, Classifier, Clock, Decoded, Kit, NoPin, NoSensors, Parts, PictureFile, Predictor, Settings,
+        Step, Store, Trap, Trigger, View,
     },
 };
 use csp_models::{
@@ -103,8 +103,8 @@ fn weight(index: usize) -> f64 {
 impl Classifier for Model {
     type Error = &'static str;
 
-    fn decode(&mut self, _: &str, file: &[u8]) -> Result<Vec<u8>, Self::Error> {
-        if file.is_empty() { Err("empty file") } else { Ok(file.to_vec()) }
+    fn decode(&mut self, _: &str, file: &[u8], _: View) -> Result<Decoded, Self::Error> {
+        if file.is_empty() { Err("empty file") } else { Ok(Decoded { pixels: file.to_vec(), grey: None }) }
     }
 
     fn image_logits(&mut self, pixels: &[u8]) -> Result<Vec<f32>, Self::Error> {

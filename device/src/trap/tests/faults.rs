@@ -8,6 +8,8 @@ use embedded_hal_mock::eh1::digital::{Mock, State, Transaction};
 use super::*;
 use crate::trap::energy::Plan;
 
+mod company;
+
 /// What the parts do next.
 #[derive(Clone, Debug)]
 struct World {
@@ -18,17 +20,23 @@ struct World {
     triggers: u32,
     captures: u32,
     picture: u8,
+    /// What the image network makes of the part that moves.
+    moving: Option<u8>,
     camera_fails: bool,
     sensor_fails: bool,
     flash_fails: bool,
     flash_high: bool,
     store_fails: bool,
     keep_fails: bool,
+    seals: bool,
+    seal_fails: bool,
     free: u64,
     battery: Option<u8>,
     celsius: f32,
     entries: Vec<Entry>,
     kept: Vec<String>,
+    /// For whom each picture offered to the store is suppressed.
+    shots: Vec<Option<csp_models::groups::Group>>,
 }
 
 impl Default for World {
@@ -40,17 +48,21 @@ impl Default for World {
             triggers: 0,
             captures: 0,
             picture: 2,
+            moving: None,
             camera_fails: false,
             sensor_fails: false,
             flash_fails: false,
             flash_high: true,
             store_fails: false,
             keep_fails: false,
+            seals: false,
+            seal_fails: false,
             free: u64::MAX,
             battery: Some(90),
             celsius: 20.0,
             entries: Vec::new(),
             kept: Vec::new(),
+            shots: Vec::new(),
         }
     }
 }
@@ -84,7 +96,8 @@ impl Camera for Shared {
             return Err("no frame");
         }
         // 0 is an empty file
-        let bytes = if world.picture == 0 { vec![] } else { vec![world.picture, frame] };
+        let mut bytes = if world.picture == 0 { vec![] } else { vec![world.picture, frame] };
+        bytes.extend(world.moving);
         Ok(PictureFile { sha256: [frame; 32], bytes })
     }
 }
@@ -125,13 +138,27 @@ impl Store for Shared {
         world.entries.push(entry.clone());
         Ok(())
     }
-    fn keep(&mut self, name: &str, _: &[u8]) -> Result<Picture, Self::Error> {
+    fn keep(&mut self, shot: &Shot<'_>) -> Result<Kept, Self::Error> {
         let mut world = self.0.borrow_mut();
         if world.keep_fails {
             return Err("full");
         }
-        world.kept.push(name.into());
-        Ok(Picture::Kept)
+        world.shots.push(shot.suppressed);
+        if let Some(group) = shot.suppressed {
+            let picture = Picture::Suppressed { group: group.as_str().into() };
+            return Ok(Kept { picture, sha256: shot.sha256 });
+        }
+        world.kept.push(shot.name.into());
+        Ok(Kept { picture: Picture::Kept, sha256: shot.sha256 })
+    }
+    fn seal(&self, entry: &mut Entry) -> Result<(), Self::Error> {
+        if self.0.borrow().seal_fails {
+            return Err("no random numbers");
+        }
+        if let (true, Entry::Prediction(record)) = (self.0.borrow().seals, entry) {
+            record.place = None;
+        }
+        Ok(())
     }
     fn free_bytes(&self) -> Option<u64> {
         Some(self.0.borrow().free)

@@ -6,8 +6,8 @@ use csp_device::{
     gps::{DutyConfig, Gps, Receiver, Remembered},
     store::{Identity, Store as Segments, StoreError},
     trap::{
-        Battery, Board, Camera, Classifier, Clock, Kit, Parts, PictureFile, Settings, Step, Store, Trap,
-        Trigger,
+        Battery, Board, Camera, Classifier, Clock, Decoded, Kept, Kit, Parts, PictureFile, Settings, Shot,
+        Step, Store, Trap, Trigger, View,
     },
 };
 use csp_models::{
@@ -386,7 +386,7 @@ impl Store for Card {
     }
 
     /// Only the room that pictures take is simulated: the oldest make way for new ones.
-    fn keep(&mut self, name: &str, _: &[u8]) -> Result<Picture, StoreError> {
+    fn keep(&mut self, shot: &Shot<'_>) -> Result<Kept, StoreError> {
         let mut state = self.0.0.borrow_mut();
         let mut removed = Vec::new();
         if state.free < 20 * PICTURE_BYTES {
@@ -399,8 +399,8 @@ impl Store for Card {
             state.events.push_back(Event::PicturesRemoved { count, bytes, up_to: last.clone() });
         }
         state.free = state.free.saturating_sub(PICTURE_BYTES);
-        state.kept.push_back(name.into());
-        Ok(Picture::Kept)
+        state.kept.push_back(shot.name.into());
+        Ok(Kept { picture: Picture::Kept, sha256: shot.sha256 })
     }
 
     fn free_bytes(&self) -> Option<u64> {
@@ -432,9 +432,9 @@ pub(super) fn labelled(sim: &Sim) -> Eye {
 impl Classifier for Eye {
     type Error = &'static str;
 
-    fn decode(&mut self, _: &str, file: &[u8]) -> Result<Vec<u8>, &'static str> {
+    fn decode(&mut self, _: &str, file: &[u8], _: View) -> Result<Decoded, &'static str> {
         self.sim.work(120_000, 2.0);
-        Ok(file.to_vec())
+        Ok(Decoded { pixels: file.to_vec(), grey: None })
     }
 
     fn image_logits(&mut self, pixels: &[u8]) -> Result<Vec<f32>, &'static str> {

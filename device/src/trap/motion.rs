@@ -7,18 +7,14 @@
 //!
 //! Which prediction decides: see [`crop_decides`].
 
-use std::path::Path;
+use alloc::{vec, vec::Vec};
 
-use csp_models::{
-    groups::{Group, Groups},
-    labels::Labels,
-    manifest::ImageInput,
-    picture::{self, Part, PictureError},
-};
+use csp_models::{groups::Group, part::Part};
 
-use crate::trap::Prediction;
+use super::Prediction;
 
 /// Pixels across of the pictures that are compared; their height follows from the frame's shape.
+#[cfg(feature = "std")]
 const ACROSS: u32 = 160;
 /// Least difference that counts, grey levels.
 const LEAST_LEVELS: f32 = 10.0;
@@ -57,23 +53,20 @@ pub struct Motion {
 }
 
 impl Grey {
-    /// A frame's file, decoded no larger than needed and turned upright. `path` is for the error.
-    ///
-    /// # Errors
-    /// Those of [`picture::decode`].
-    pub fn of(path: &Path, file: &[u8]) -> Result<Self, PictureError> {
-        let small = ImageInput { width: ACROSS, height: ACROSS, mean: [0.0; 3], std: [1.0; 3] };
-        let picture = picture::decode_for(path, file, &small, Part::WHOLE)?;
+    /// A decoded frame of whatever size, upright.
+    #[cfg(feature = "std")]
+    pub fn of(picture: &csp_models::picture::RgbImage) -> Option<Self> {
         let (width, height) = picture.dimensions();
         let down = (f64::from(height) / f64::from(width.max(1)) * f64::from(ACROSS)).round();
         let down = (down as u32).clamp(8, 8 * ACROSS);
-        let pixels = picture::fit(&picture, &ImageInput { height: down, ..small });
+        let small =
+            csp_models::manifest::ImageInput { width: ACROSS, height: down, mean: [0.0; 3], std: [1.0; 3] };
         let grey = |rgb: &[u8]| match rgb {
             &[r, g, b] => 0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b),
             _ => 0.0,
         };
-        let levels = pixels.chunks_exact(3).map(grey).collect();
-        Ok(Self { width: ACROSS as usize, height: down as usize, levels })
+        let levels = csp_models::picture::fit(picture, &small).chunks_exact(3).map(grey).collect();
+        Self::new(ACROSS as usize, down as usize, levels)
     }
 
     /// Brightness 0 to 255, row by row; `None` unless there are `width × height`.
@@ -225,12 +218,13 @@ fn framed([left, top, right, bottom]: [usize; 4], width: usize, height: usize) -
     Part::new([x, y, w, h]).filter(|_| w * h <= MOST_BOX)
 }
 
-/// Which of two predictions of the same picture decides: true for the crop.
+/// Which of two predictions of the same picture decides: true for the crop. `classes` holds the group of each
+/// class.
 ///
 /// The crop decides when it is surer of its best class than the whole frame is of its own, and that class
 /// is something: a crop of moving grass that looks empty does not overrule an animal that sat still. Both
 /// are recorded either way.
-pub fn crop_decides(whole: &Prediction, crop: &Prediction, labels: &Labels, groups: &Groups) -> bool {
+pub fn crop_decides(whole: &Prediction, crop: &Prediction, classes: &[Option<Group>]) -> bool {
     let best = |fused: &[f64]| {
         let class = *csp_models::fusion::ranked(fused).first()?;
         Some((class, fused.get(class.index()).copied()?))
@@ -238,13 +232,13 @@ pub fn crop_decides(whole: &Prediction, crop: &Prediction, labels: &Labels, grou
     let (Some((_, whole)), Some((class, crop))) = (best(&whole.fused), best(&crop.fused)) else {
         return false;
     };
-    let blank = labels.0.get(class.index()).and_then(|label| groups.of(label)) == Some(Group::Blank);
+    let blank = classes.get(class.index()).copied().flatten() == Some(Group::Blank);
     crop > whole && !blank
 }
 
 #[cfg(test)]
 mod tests {
-    use csp_models::{fusion::Decision, labels::Label, record::Provenance};
+    use csp_models::{fusion::Decision, record::Provenance};
 
     use super::*;
 
@@ -339,7 +333,7 @@ mod tests {
 
     #[test]
     fn the_surer_one_decides_unless_it_sees_nothing() {
-        let labels = Labels(["lynx", "hare", "blank"].map(Label::new).to_vec());
+        let classes = [None, None, Some(Group::Blank)];
         let prediction = |fused: [f64; 3]| Prediction {
             image: fused.to_vec(),
             prior: None,
@@ -350,8 +344,7 @@ mod tests {
             prior_computed: false,
             set_aside: None,
         };
-        let decides =
-            |whole, crop| crop_decides(&prediction(whole), &prediction(crop), &labels, &Groups::default());
+        let decides = |whole, crop| crop_decides(&prediction(whole), &prediction(crop), &classes);
         assert!(decides([0.5, 0.2, 0.3], [0.9, 0.05, 0.05]));
         assert!(decides([0.3, 0.1, 0.6], [0.1, 0.8, 0.1]));
         assert!(!decides([0.6, 0.2, 0.2], [0.5, 0.4, 0.1]));
