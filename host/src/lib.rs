@@ -30,4 +30,5 @@ pub mod plots;
 pub mod progress;
 pub mod review;
 pub mod sample;
+mod secret_file;
 pub mod training;

@@ -35,6 +35,13 @@ pub(super) struct Work {
     pub closer: Option<Closer>,
 }
 
+impl Work {
+    /// What moved was not looked for yet, and there are frames to compare.
+    fn is_comparable(&self) -> bool {
+        !self.looked && self.seen.iter().filter(|seen| seen.grey.is_some()).count() > 1
+    }
+}
+
 /// A classified frame.
 #[derive(Debug)]
 pub(super) struct Seen {
@@ -59,7 +66,7 @@ impl<K: Kit> Trap<K> {
         } else if work.next < work.burst.frames.len() {
             self.classify(&mut work);
             self.work = Some(work);
-        } else if work.seen.len() > 1 && !work.looked {
+        } else if work.is_comparable() {
             self.look_closer(&mut work);
             self.work = Some(work);
         } else {

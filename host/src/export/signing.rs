@@ -2,12 +2,14 @@
 
 use std::{
     fs,
-    io::{self, Cursor, Write},
+    io::{self, Cursor},
     path::{Path, PathBuf},
 };
 
 use csp_models::bundle::{Bundle, hex};
 use minisign::{KeyPair, PublicKey, SecretKeyBox};
+
+use crate::secret_file;
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -38,16 +40,7 @@ pub fn new_key(path: &Path) -> Result<String, SigningError> {
     let refuse = |error: minisign::PError| SigningError::Key { path: path.into(), reason: error.to_string() };
     let KeyPair { pk, sk } = KeyPair::generate_unencrypted_keypair().map_err(refuse)?;
     let text = sk.to_box(Some("csp model signing key")).map_err(refuse)?.into_string();
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let write = || {
-        let mut file = options.open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|source| SigningError::Io { path: path.into(), source })?;
+    secret_file::write(path, &text).map_err(|source| SigningError::Io { path: path.into(), source })?;
     Ok(pk.to_base64())
 }
 

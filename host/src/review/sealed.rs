@@ -13,6 +13,7 @@ use csp_models::{
 };
 
 use super::Store;
+use crate::secret_file;
 
 /// Longest name of a folder inside a folder: deeper is a loop of links.
 const MAX_DEPTH: u32 = 8;
@@ -65,16 +66,8 @@ pub fn read_keys(path: &Path) -> Result<Vec<Identity>, UnsealError> {
 /// The file exists already, or cannot be written.
 pub fn new_key(path: &Path) -> Result<seal::Recipient, UnsealError> {
     let key = Identity::generate()?;
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let write = || {
-        let mut file = options.open(path)?;
-        file.write_all(key.key_file().as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|source| UnsealError::Io { path: path.into(), source })?;
+    secret_file::write(path, &key.key_file())
+        .map_err(|source| UnsealError::Io { path: path.into(), source })?;
     Ok(key.recipient())
 }
 

@@ -68,7 +68,7 @@ fn pictures_that_waited_in_vain_are_kept() {
     // saving energy since
     let (mut trap, world) = guarded([Some(Human), None], 0.25, settings());
     shoot(&mut trap, &world);
-    world.change(|world| world.battery = Some(20));
+    world.change(|world| (world.battery, world.us) = (Some(20), world.us + 6_000_000));
     pass(&mut trap, &world, 6_000);
     // the image network fails, or the files are none
     for (picture, error) in [(255, "network broke"), (0, "empty file")] {
