@@ -288,8 +288,8 @@ fn undated(places: &[LatLon]) -> Vec<Situation> {
     places.iter().copied().map(Situation::undated).collect()
 }
 
-fn seen(records: &[&Record]) -> Vec<(LatLon, ClassId)> {
-    records.iter().map(|record| (record.at, record.class)).collect()
+fn seen(records: &[&Record]) -> Vec<(Situation, ClassId)> {
+    records.iter().map(|record| (Situation::undated(record.at), record.class)).collect()
 }
 
 /// Scores as shares among the species of the same group.
@@ -330,7 +330,7 @@ fn candidates(region: &Region, steps: u64) -> Vec<Candidate> {
             views: &[("nearest neighbours", View::Share)],
             score: Box::new(move |region, records, places, _| {
                 let prior = Neighbours::new(&seen(records), region.species.len(), k);
-                places.par_iter().map(|&at| prior.shares(at)).collect()
+                places.par_iter().map(|&at| prior.shares(Situation::undated(at))).collect()
             }),
         });
     }
@@ -341,7 +341,7 @@ fn candidates(region: &Region, steps: u64) -> Vec<Candidate> {
             views: &[("KDE", View::Plain), ("KDE, share in the group", View::Share)],
             score: Box::new(move |region, records, places, _| {
                 let kernel = Kernel::new(&seen(records), region.species.len(), part * span, 1.0);
-                places.par_iter().map(|&at| kernel.densities(at)).collect()
+                places.par_iter().map(|&at| kernel.densities(Situation::undated(at))).collect()
             }),
         });
     }
