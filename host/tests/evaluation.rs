@@ -154,6 +154,19 @@ fn a_sweep_is_resumed_extended_and_refused_when_stale() {
     assert_eq!(again.to_string(), table.to_string());
     assert!(!other.join("runs/labels-0.5-seed-0/csp").exists());
 
+    // two machines share a sweep: once their runs lie together, nothing is trained or measured again
+    let machine = dir.path().join("machine");
+    let labels = [1.0];
+    sweep::run(&data, &SweepOptions { labels: &labels, ..options(&machine, &first, &[SplitBy::Given]) })
+        .unwrap();
+    fs::rename(machine.join("runs/labels-1-seed-0"), out.join("runs/labels-1-seed-0")).unwrap();
+    let together = files(&out.join("runs"));
+    let labels = [0.5, 1.0];
+    let whole = SweepOptions { labels: &labels, ..options(&out, &first, &[SplitBy::Given]) };
+    let table = sweep::run(&data, &whole).unwrap().to_string();
+    assert!(table.contains("| 50 % |") && table.contains("| 100 % |"), "{table}");
+    assert!(files(&out.join("runs")) == together, "something was trained or measured again");
+
     let mut changed = options(&out, &first, &[SplitBy::Given]);
     changed.config.finetune.lr = 0.01;
     match sweep::run(&data, &changed) {

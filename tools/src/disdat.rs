@@ -2,7 +2,8 @@
 //! "disdat"): learn from presences only, predict at sites where presence and absence are known.
 //!
 //! Location alone, no climate: how far do the places of the records carry? Ours against what a map of the
-//! records gives: nearest record, nearest neighbours, kernel density. All settings are chosen by blocks of
+//! records gives: nearest record, nearest neighbours, kernel density; and does ours add anything to the
+//! last? All settings are chosen by blocks of
 //! the presence-only records, by how well held-out records of a species are told from held-out records of
 //! the others; the presence/absence tables are opened for the result alone.
 
@@ -10,6 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail};
@@ -46,6 +48,9 @@ pub struct DisdatArgs {
     /// Steps of training.
     #[arg(long, default_value_t = 300)]
     steps: u64,
+    /// Stop after the choice of settings on held-out records: nothing of the result is looked at.
+    #[arg(long)]
+    records_only: bool,
     /// One JSON document on stdout.
     #[arg(long)]
     json: bool,
@@ -101,14 +106,14 @@ struct Line {
 type Scores = Vec<Vec<f64>>;
 
 /// Learns from records, with a seed, and scores places.
-type Score = dyn Fn(&Region, &[&Record], &[LatLon], u64) -> Scores;
+type Score = dyn Fn(&Region, &[&Record], &[LatLon], u64) -> Scores + Send + Sync;
 
 /// One method with one setting: how to learn from records and score places.
 struct Candidate {
     setting: String,
     /// The methods its scores are read as.
     views: &'static [(&'static str, View)],
-    score: Box<Score>,
+    score: Arc<Score>,
 }
 
 /// What is made of a score.
@@ -136,7 +141,14 @@ impl View {
 pub fn run(args: &DisdatArgs) -> Result<()> {
     let mut reports = Vec::new();
     for name in &args.regions {
-        reports.push(region(&read(&args.dir, name)?, args));
+        let region = read(&args.dir, name)?;
+        let chosen = choose(&region, args.steps);
+        if !args.records_only {
+            reports.push(report(&region, &chosen, args.seeds));
+        }
+    }
+    if args.records_only {
+        return Ok(());
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&reports)?);
@@ -162,31 +174,84 @@ pub fn run(args: &DisdatArgs) -> Result<()> {
     Ok(())
 }
 
-fn region(region: &Region, args: &DisdatArgs) -> Report {
+/// A method with the setting that did best on held-out records.
+struct Choice {
+    method: &'static str,
+    setting: String,
+    view: View,
+    score: Arc<Score>,
+    /// Mean AUC there.
+    records_auc: f64,
+}
+
+/// The best setting of each method; then pools of the best network and the best kernel.
+fn choose(region: &Region, steps: u64) -> Vec<Choice> {
     let folds = folds(region);
-    let candidates = candidates(region, args.steps);
-    let mut best: BTreeMap<&str, (f64, &Candidate, View)> = BTreeMap::new();
-    for candidate in &candidates {
-        let reached = cross_validate(region, candidate, &folds);
-        for (&(method, view), reached) in candidate.views.iter().zip(reached) {
-            eprintln!("{} {method}, {}: {reached:.3}", region.name, candidate.setting);
-            let entry = best.entry(method).or_insert((reached, candidate, view));
-            if reached > entry.0 {
-                *entry = (reached, candidate, view);
+    let mut best: Vec<Choice> = Vec::new();
+    try_all(region, candidates(region, steps), &folds, &mut best);
+    let share = |method: &str| {
+        let choice = best.iter().find(|choice| choice.method == method && choice.view == View::Share)?;
+        Some((choice.setting.clone(), choice.score.clone()))
+    };
+    if let (Some(network), Some(kernel)) = (share(OURS_SHARE), share(KDE_SHARE)) {
+        let pools = [0.25, 0.5, 0.75].map(|weight| pool(weight, &network, &kernel));
+        try_all(region, pools.into(), &folds, &mut best);
+    }
+    best
+}
+
+/// Tries settings on held-out records and keeps what is better than the best of its method so far.
+fn try_all(region: &Region, candidates: Vec<Candidate>, folds: &[BTreeSet<usize>], best: &mut Vec<Choice>) {
+    for candidate in candidates {
+        let reached = cross_validate(region, &candidate, folds);
+        for (&(method, view), records_auc) in candidate.views.iter().zip(reached) {
+            eprintln!("{} {method}, {}: {records_auc:.3}", region.name, candidate.setting);
+            let (setting, score) = (candidate.setting.clone(), candidate.score.clone());
+            let choice = Choice { method, setting, view, score, records_auc };
+            match best.iter_mut().find(|choice| choice.method == method) {
+                Some(before) if records_auc > before.records_auc => *before = choice,
+                Some(_) => {}
+                None => best.push(choice),
             }
         }
     }
+}
+
+const OURS_SHARE: &str = "ours, share in the group";
+const KDE_SHARE: &str = "KDE, share in the group";
+
+/// Shares of network and kernel in the group, averaged as logarithms: a species is likely where both
+/// say so.
+fn pool(weight: f64, network: &(String, Arc<Score>), kernel: &(String, Arc<Score>)) -> Candidate {
+    let (network, kernel) = (network.clone(), kernel.clone());
+    Candidate {
+        setting: format!("{weight} of [{}] with [{}]", network.0, kernel.0),
+        views: &[("ours with KDE, shares", View::Plain)],
+        score: Arc::new(move |region, records, places, seed| {
+            let of = |score: &Score| among_group(region, &score(region, records, places, seed));
+            let (ours, theirs) = (of(network.1.as_ref()), of(kernel.1.as_ref()));
+            let row = |(ours, theirs): (&Vec<f64>, &Vec<f64>)| {
+                let both = ours.iter().zip(theirs);
+                both.map(|(ours, theirs)| weight * ours.ln() + (1.0 - weight) * theirs.ln()).collect()
+            };
+            ours.iter().zip(&theirs).map(row).collect()
+        }),
+    }
+}
+
+/// What the chosen settings reach at the sites.
+fn report(region: &Region, chosen: &[Choice], seeds: u64) -> Report {
     let all: Vec<&Record> = region.records.iter().collect();
-    let mut methods: Vec<Line> = best
-        .into_iter()
-        .map(|(method, (records_auc, candidate, view))| {
+    let mut methods: Vec<Line> = chosen
+        .iter()
+        .map(|&Choice { method, ref setting, view, ref score, records_auc }| {
             let mut per_species = BTreeMap::new();
             let places: Vec<LatLon> = region.sites.iter().flat_map(|sites| sites.places.clone()).collect();
             // only a network depends on its seed; the sum orders as the mean
-            let seeds = if method.starts_with("ours") { args.seeds.max(1) } else { 1 };
+            let seeds = if method.starts_with("ours") { seeds.max(1) } else { 1 };
             let mut sum: Scores = vec![vec![0.0; region.species.len()]; places.len()];
             for seed in 0..seeds {
-                let scores = view.of(region, &(candidate.score)(region, &all, &places, seed));
+                let scores = view.of(region, &score(region, &all, &places, seed));
                 for (sum, row) in sum.iter_mut().zip(scores) {
                     sum.iter_mut().zip(row).for_each(|(sum, score)| *sum += score);
                 }
@@ -210,7 +275,7 @@ fn region(region: &Region, args: &DisdatArgs) -> Report {
             let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
             Line {
                 method,
-                setting: candidate.setting.clone(),
+                setting: setting.clone(),
                 records_auc,
                 auc: mean,
                 error: (variance / n).sqrt(),
@@ -288,8 +353,8 @@ fn undated(places: &[LatLon]) -> Vec<Situation> {
     places.iter().copied().map(Situation::undated).collect()
 }
 
-fn seen(records: &[&Record]) -> Vec<(LatLon, ClassId)> {
-    records.iter().map(|record| (record.at, record.class)).collect()
+fn seen(records: &[&Record]) -> Vec<(Situation, ClassId)> {
+    records.iter().map(|record| (Situation::undated(record.at), record.class)).collect()
 }
 
 /// Scores as shares among the species of the same group.
@@ -312,7 +377,7 @@ fn candidates(region: &Region, steps: u64) -> Vec<Candidate> {
     let mut all = vec![Candidate {
         setting: "distance to it".into(),
         views: &[("nearest record", View::Plain)],
-        score: Box::new(|region, records, places, _| {
+        score: Arc::new(|region, records, places, _| {
             let one = |at: &LatLon| {
                 let mut nearest = vec![f64::INFINITY; region.species.len()];
                 for record in records {
@@ -328,9 +393,9 @@ fn candidates(region: &Region, steps: u64) -> Vec<Candidate> {
         all.push(Candidate {
             setting: format!("k = {k}, share in the group"),
             views: &[("nearest neighbours", View::Share)],
-            score: Box::new(move |region, records, places, _| {
+            score: Arc::new(move |region, records, places, _| {
                 let prior = Neighbours::new(&seen(records), region.species.len(), k);
-                places.par_iter().map(|&at| prior.shares(at)).collect()
+                places.par_iter().map(|&at| prior.shares(Situation::undated(at))).collect()
             }),
         });
     }
@@ -338,10 +403,10 @@ fn candidates(region: &Region, steps: u64) -> Vec<Candidate> {
     for part in [0.005, 0.01, 0.02, 0.04, 0.08, 0.16] {
         all.push(Candidate {
             setting: format!("bandwidth {:.1} km", part * span / 1e3),
-            views: &[("KDE", View::Plain), ("KDE, share in the group", View::Share)],
-            score: Box::new(move |region, records, places, _| {
+            views: &[("KDE", View::Plain), (KDE_SHARE, View::Share)],
+            score: Arc::new(move |region, records, places, _| {
                 let kernel = Kernel::new(&seen(records), region.species.len(), part * span, 1.0);
-                places.par_iter().map(|&at| kernel.densities(at)).collect()
+                places.par_iter().map(|&at| kernel.densities(Situation::undated(at))).collect()
             }),
         });
     }
@@ -351,8 +416,8 @@ fn candidates(region: &Region, steps: u64) -> Vec<Candidate> {
                 let steps = (share * steps as f64).round() as u64;
                 all.push(Candidate {
                     setting: format!("grid from {r_min}°, {kind:?} loss, {steps} steps"),
-                    views: &[("ours", View::Plain), ("ours, share in the group", View::Share)],
-                    score: Box::new(move |region, records, places, seed| {
+                    views: &[("ours", View::Plain), (OURS_SHARE, View::Share)],
+                    score: Arc::new(move |region, records, places, seed| {
                         network(region, records, places, seed, (r_min, kind, 0.0, steps))
                     }),
                 });
@@ -360,8 +425,8 @@ fn candidates(region: &Region, steps: u64) -> Vec<Candidate> {
         }
         all.push(Candidate {
             setting: format!("grid from {r_min}°, Full loss with the region as background, {steps} steps"),
-            views: &[("ours", View::Plain), ("ours, share in the group", View::Share)],
-            score: Box::new(move |region, records, places, seed| {
+            views: &[("ours", View::Plain), (OURS_SHARE, View::Share)],
+            score: Arc::new(move |region, records, places, seed| {
                 network(region, records, places, seed, (r_min, PresenceKind::Full, 1.0, steps))
             }),
         });

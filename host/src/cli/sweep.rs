@@ -21,6 +21,9 @@ use crate::{
 /// An interrupted sweep goes on where it stopped, and one that is asked for more methods measures only
 /// those; results of other data or settings are refused. Writes table.md, table.csv, table.json,
 /// accuracy.svg and the runs.
+///
+/// Several machines share a sweep: each trains other --labels with the same data and settings; their
+/// folders runs/labels-… are put into one, and there the sweep of all --labels only draws up the table.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   csp-host sweep --data photos.csv --labels 0.05,0.1,0.2,1 --seeds 3 -o sweep

@@ -3,6 +3,9 @@
 //!
 //! They answer with *shares* of the classes, which sum to 1; [`presence`] puts those on the scale of
 //! the networks' scores, so that every prior is fused and calibrated the same way.
+//!
+//! Where rows are dated, settings that tell the seasons apart are among those that are tried; give
+//! undated [`Seen`] where the networks do not look at dates either.
 
 mod histogram;
 mod kernel;
@@ -10,7 +13,7 @@ mod neighbours;
 
 use std::collections::BTreeSet;
 
-use csp_models::{labels::ClassId, place::LatLon};
+use csp_models::{labels::ClassId, situation::Situation, time::YearFraction};
 use rayon::prelude::*;
 
 use crate::training::calibrate::Opinion;
@@ -20,10 +23,10 @@ pub use kernel::Kernel;
 pub use neighbours::Neighbours;
 pub(super) use neighbours::{apart, on_sphere};
 
-/// Shares of the classes at a place.
+/// Shares of the classes at a place and date.
 pub trait Prior: Sync {
-    /// `[classes]`, each above 0, summing to 1.
-    fn shares(&self, at: LatLon) -> Vec<f64>;
+    /// `[classes]`, each above 0, summing to 1; over the whole year where the date is not known.
+    fn shares(&self, here: Situation) -> Vec<f64>;
     /// Its settings, in words.
     fn setting(&self) -> String;
 }
@@ -39,8 +42,19 @@ pub enum Kind {
     Kernel,
 }
 
-/// A labelled place.
-pub type Seen = (LatLon, ClassId);
+/// A labelled place, with its date where dates are to count.
+pub type Seen = (Situation, ClassId);
+
+/// The date as a point of the year's circle of radius 1: twelve months apart is no distance, six are 2.
+fn on_year(date: YearFraction) -> [f64; 2] {
+    let (sin, cos) = (std::f64::consts::TAU * date.value()).sin_cos();
+    [cos, sin]
+}
+
+/// True when there is a season to tell apart.
+fn dated(rows: &[Seen]) -> bool {
+    rows.iter().any(|(here, _)| here.date.is_some())
+}
 
 impl Kind {
     /// One prior for each setting that is tried, all fitted to `rows`.
@@ -77,7 +91,7 @@ pub fn tune(kind: Kind, rows: &[Seen], classes: usize, folds: &[BTreeSet<usize>]
         said.resize_with(candidates.len(), Vec::new);
         let aside: Vec<Seen> = fold.iter().filter_map(|&i| rows.get(i).copied()).collect();
         for (candidate, said) in candidates.iter().zip(&mut said) {
-            said.par_extend(aside.par_iter().map(|&(at, class)| (candidate.shares(at), class)));
+            said.par_extend(aside.par_iter().map(|&(here, class)| (candidate.shares(here), class)));
         }
     }
     let loss = |said: &Vec<(Vec<f64>, ClassId)>| {
@@ -135,14 +149,22 @@ fn smoothed(counts: &[f64], frequencies: &[f64], weight: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use csp_models::place::LatLon;
     use proptest::prelude::*;
 
+    pub(super) fn at(lat: f64, lon: f64) -> Situation {
+        Situation::undated(LatLon::new(lat, lon).unwrap())
+    }
+
+    /// A place at a share of the year.
+    pub(super) fn on(lat: f64, lon: f64, date: f64) -> Situation {
+        Situation { date: YearFraction::new(date), ..at(lat, lon) }
+    }
+
     /// Class 0 in the west, class 1 in the east, 40 cells of ten rows.
-    pub(super) fn halves() -> Vec<Seen> {
-        let at = |i: u32| {
-            LatLon::new(f64::from(i / 10 % 4) * 2.0 + 0.1 * f64::from(i % 10), f64::from(i / 40) - 5.0)
-        };
-        (0..400).map(|i| (at(i).unwrap(), ClassId(u16::from(i / 40 >= 5)))).collect()
+    fn halves() -> Vec<Seen> {
+        let at = |i: u32| at(f64::from(i / 10 % 4) * 2.0 + 0.1 * f64::from(i % 10), f64::from(i / 40) - 5.0);
+        (0..400).map(|i| (at(i), ClassId(u16::from(i / 40 >= 5)))).collect()
     }
 
     fn folds(n: usize) -> Vec<BTreeSet<usize>> {
@@ -157,10 +179,37 @@ mod tests {
             let setting = tuned.prior.setting();
             assert_eq!(tuned.unseen.len(), 400, "{setting}");
             assert!(tuned.loss < 0.45, "{setting}: {}", tuned.loss);
-            let west = tuned.prior.shares(LatLon::new(1.0, -4.0).unwrap());
-            let east = tuned.prior.shares(LatLon::new(1.0, 4.0).unwrap());
+            let west = tuned.prior.shares(at(1.0, -4.0));
+            let east = tuned.prior.shares(at(1.0, 4.0));
             assert!(west[0] > 0.7 && east[1] > 0.7, "{setting}: {west:?} {east:?}");
             assert!(west[2] > 0.0, "{setting}: a class never seen is still possible");
+        }
+    }
+
+    /// One class in the first half of each year, the other in the second, at the same places.
+    #[test]
+    fn every_prior_tells_seasons_apart_where_there_are_dates() {
+        let when = |i: u32| f64::from(i * 7 % 40) / 40.0;
+        let rows: Vec<Seen> = (halves().into_iter().zip(0..))
+            .map(|((here, _), i)| {
+                (on(here.at.lat(), here.at.lon(), when(i)), ClassId(u16::from(when(i) >= 0.5)))
+            })
+            .collect();
+        let undated: Vec<Seen> =
+            rows.iter().map(|&(here, class)| (Situation::undated(here.at), class)).collect();
+        for kind in [Kind::Neighbours, Kind::Histogram, Kind::Kernel] {
+            let tuned = tune(kind, &rows, 2, &folds(rows.len()), false);
+            let setting = tuned.prior.setting();
+            assert!(tuned.loss < 0.4, "{setting}: {}", tuned.loss);
+            let (spring, autumn) =
+                (tuned.prior.shares(on(1.0, 0.0, 0.25)), tuned.prior.shares(on(1.0, 0.0, 0.75)));
+            assert!(spring[0] > 0.75 && autumn[1] > 0.75, "{setting}: {spring:?} {autumn:?}");
+            let year = tuned.prior.shares(at(1.0, 0.0));
+            assert!((year[0] - 0.5).abs() < 0.15, "{setting}: {year:?}");
+            // without dates nothing can be told, and only settings without seasons are tried
+            let blind = tune(kind, &undated, 2, &folds(rows.len()), false);
+            assert!(blind.loss > 0.65, "{}: {}", blind.prior.setting(), blind.loss);
+            assert!(kind.candidates(&undated, 2).len() < kind.candidates(&rows, 2).len());
         }
     }
 
@@ -168,12 +217,12 @@ mod tests {
     fn without_folds_a_prior_is_fitted_untuned() {
         let tuned = tune(Kind::Neighbours, &halves(), 2, &[], false);
         assert!(tuned.unseen.is_empty() && tuned.loss.is_nan());
-        assert!(tuned.prior.shares(LatLon::new(1.0, -4.0).unwrap())[0] > 0.7);
+        assert!(tuned.prior.shares(at(1.0, -4.0))[0] > 0.7);
     }
 
     #[test]
     fn balanced_shares_are_even_where_the_place_says_nothing() {
-        let rows = [(LatLon::new(0.0, 0.0).unwrap(), ClassId(0)); 3];
+        let rows = [(at(0.0, 0.0), ClassId(0)); 3];
         let often = frequencies(&rows, 2);
         let even = balanced(&often, &rows);
         assert!((even[0] - 0.5).abs() < 1e-12 && (even[1] - 0.5).abs() < 1e-12, "{even:?}");
@@ -192,11 +241,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shares_are_a_distribution(lat in -90.0f64..=90.0, lon in -180.0f64..=180.0, kind in 0usize..3) {
+        fn shares_are_a_distribution(
+            lat in -90.0f64..=90.0, lon in -180.0f64..=180.0, kind in 0usize..3, seasonal: bool, dated: bool,
+        ) {
             let kind = [Kind::Neighbours, Kind::Histogram, Kind::Kernel][kind];
             let rows: Vec<Seen> = halves().into_iter().step_by(7).collect();
+            let rows: Vec<Seen> = if seasonal {
+                let date = |i: usize| YearFraction::new(i as f64 % 29.0 / 29.0);
+                rows.into_iter().enumerate().map(|(i, (s, class))| (Situation { date: date(i), ..s }, class)).collect()
+            } else {
+                rows
+            };
+            let here = if dated { on(lat, lon, 0.3) } else { at(lat, lon) };
             for prior in kind.candidates(&rows, 3) {
-                let shares = prior.shares(LatLon::new(lat, lon).unwrap());
+                let shares = prior.shares(here);
                 prop_assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
                 prop_assert!(shares.iter().all(|s| *s > 0.0));
             }

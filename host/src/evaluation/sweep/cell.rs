@@ -12,6 +12,7 @@ use csp_models::{
     bundle::{sha256_hex, write_atomically},
     labels::ClassId,
     place::LatLon,
+    situation::Situation,
 };
 use serde::{Deserialize, Serialize};
 
@@ -250,14 +251,20 @@ impl Cell<'_> {
             rows.iter().filter_map(row).collect()
         };
         let (learned, held) = (of(&used.labelled), of(&used.holdout));
+        // dates count for these priors where they do for the networks
+        let seasonal = self.options.config.location.encoder.season();
+        let situation = |row: &Row| {
+            let here = row.situation()?;
+            Some(if seasonal { here } else { Situation::undated(here.at) })
+        };
         let seen: Vec<priors::Seen> =
-            learned.iter().filter_map(|(row, class)| Some((row.place?, *class))).collect();
+            learned.iter().filter_map(|(row, class)| Some((situation(row)?, *class))).collect();
         let (finetune, holdout) = (&self.options.config.finetune, &self.options.config.holdout);
-        let places: Vec<LatLon> = seen.iter().map(|(place, _)| *place).collect();
+        let places: Vec<LatLon> = seen.iter().map(|(here, _)| here.at).collect();
         let folds = units::folds(&places, finetune.folds, self.seed, holdout.block_deg);
         let tuned = priors::tune(kind, &seen, labels.len(), &folds, finetune.balance);
         let presence = |row: &Row| {
-            let shares = tuned.prior.shares(row.place?);
+            let shares = tuned.prior.shares(situation(row)?);
             Some(priors::presence(&if finetune.balance { priors::balanced(&shares, &seen) } else { shares }))
         };
         let pictured: Vec<(&Row, ClassId)> =

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Adapter, adapters, choose};
+use super::{Adapter, REMOTE, adapters, choose};
 
 /// What `csp-host doctor` found.
 #[derive(Clone, Debug, Serialize)]
@@ -31,10 +31,10 @@ pub struct Cpu {
     pub memory_mib: Option<u64>,
 }
 
-/// A way to reach graphics processors.
+/// A way to reach processors beside the CPU.
 #[derive(Clone, Debug, Serialize)]
 pub struct Api {
-    /// `vulkan`, `metal`, `cuda`.
+    /// `vulkan`, `metal`, `cuda`; `remote` for those of other machines.
     pub name: &'static str,
     /// The processors it offers.
     pub adapters: Vec<Adapter>,
@@ -53,7 +53,10 @@ pub struct Auto {
 
 /// Looks at everything there is.
 pub fn examine() -> Findings {
-    let apis = ["vulkan", "metal", "cuda"].map(|name| {
+    let apis = ["vulkan", "metal", "cuda", "remote"].map(|name| {
+        if name == "remote" {
+            return Api { name, adapters: Vec::new(), hints: vec![REMOTE.into()] };
+        }
         let (adapters, mut hints) = match adapters::adapters(name) {
             Ok(adapters) => (adapters, Vec::new()),
             Err(_) if name == "cuda" => (Vec::new(), cuda_hints()),
@@ -177,6 +180,7 @@ mod tests {
         let found = examine();
         assert!(found.cpu.threads >= 1 && !found.cpu.model.is_empty());
         assert!(!found.auto.device.is_empty() && !found.auto.reason.is_empty());
+        assert!(found.apis.iter().any(|api| api.name == "remote" && !api.hints.is_empty()));
         for api in &found.apis {
             let computes = api.adapters.iter().any(|adapter| adapter.kind != adapters::SOFTWARE);
             assert!(computes || !api.hints.is_empty(), "{api:?}");

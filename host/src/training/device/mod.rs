@@ -1,4 +1,28 @@
 //! Which processor trains.
+//!
+//! # Several devices of one machine
+//! `--device vulkan:0,vulkan:1`: burn moves tensors between them, each computes its share of a step, and
+//! the gradients are summed (`stages::pretrain::spread`).
+//!
+//! # Several machines
+//! What a sweep trains, one run for a ratio and a seed, depends on nothing else: give each machine its
+//! `--labels` with the same data, settings and kind of device, bring the folders `runs/labels-…` together
+//! in one, and the same sweep with all ratios reads them and writes the table.
+//!
+//! One run across machines is what burn's remote devices are for (burn-remote 0.22.1: a server offers its
+//! devices by WebSocket or Iroh, `Device::remote_options(&host).init()` is one of them here). They are not
+//! in this program:
+//! - `burn/remote` always brings Iroh along, and the server side axum and tokio: 188 crates more than the
+//!   426 of a default build (`cargo tree -p csp-host -e normal,build`, counted by name and version), 149 of
+//!   them new to the lock file, TLS, DNS and UPnP among them, for whoever trains on one machine too.
+//! - Their `all_reduce` is for the devices of one server ("cross-peer all_reduce is not supported yet"), so
+//!   gradients of several machines would pass through the one that trains, 4 bytes a weight and step.
+//! - The WebSocket transport is not encrypted.
+//!
+//! A build of one's own needs no change but this: `remote = ["burn/remote-websocket"]` among the features
+//! of csp-host, an arm in `choose_one` that gives that device, and on the other machine
+//! `RemoteServer::new([Device::vulkan(..)]).serve(WebSocketTransport::new(port))`. Untried; `csp-host
+//! self-check --device …` of it comes first.
 
 mod adapters;
 pub mod doctor;
@@ -77,9 +101,14 @@ fn choose_one(name: &str) -> Result<Chosen, TrainError> {
         ("cuda", _) => {
             refuse("this csp-host was built without CUDA (cargo feature `cuda`); try vulkan".into())
         }
+        ("remote", _) => refuse(REMOTE.into()),
         _ => refuse("not a device; auto, cpu, vulkan, vulkan:N, metal and cuda are".into()),
     }
 }
+
+/// Why no device of another machine is offered, and what to do instead.
+const REMOTE: &str = "this csp-host is without devices of other machines (burn-remote, 188 more crates); let each \
+                      machine train other --labels of the same csp-host sweep, then bring their runs together";
 
 fn flex() -> Chosen {
     Chosen {
@@ -190,6 +219,8 @@ mod tests {
         let two = choose("cpu,flex").unwrap();
         assert_eq!((two.more.len(), two.description.as_str()), (1, "flex (CPU) + flex (CPU)"));
         assert!(choose("cpu,tpu").is_err() && choose("").is_err());
+        let remote = choose("remote:ws://gpu:3000").unwrap_err().to_string();
+        assert!(remote.contains("burn-remote") && remote.contains("csp-host sweep"), "{remote}");
         assert!(choose("tpu").unwrap_err().to_string().contains("--device tpu: not a device"));
         // with or without a GPU, auto finds something and says why
         assert!(!choose("auto").unwrap().reason.is_empty());
