@@ -329,7 +329,7 @@ pub struct PrivacyConfig {}
 pub struct ModelConfig {
     /// A .cspm file or a folder of the same files. Missing or refused, pictures are recorded unclassified.
     pub path: PathBuf,
-    /// Run the f32 image network of a model whose image network is int8.
+    /// Run the f32 image network beside an int8 one; a bundle exported without it is then refused.
     pub prefer_f32: bool,
     /// Threads that share an int8 network, 0 for as many as the board has cores. The answers do not depend on it.
     pub threads: usize,

@@ -37,6 +37,7 @@
 //! channels-last, and x86 would need the same. Both sit behind its optimiser and cannot be replaced from
 //! outside without an own f32 lowering; a trap runs int8, so there is none.
 
+mod floats;
 mod lower;
 mod network;
 mod profile;
@@ -146,6 +147,12 @@ pub enum InferError {
         /// The engine's reason.
         reason: String,
     },
+    /// f32 is asked for and the bundle is int8 alone.
+    #[error(
+        "the bundle holds int8 alone, it was exported with --fallback none: leave --prefer-f32 (in trap.toml \
+         `prefer_f32`) out, or export the model again with --fallback f32"
+    )]
+    NoFallback,
     /// The int8 image network does not load and the f32 one beside it does.
     #[error("{source}; image.f32.onnx of the same bundle loads: pass --prefer-f32 to run that")]
     UseF32 {
@@ -240,6 +247,7 @@ impl Engine {
         };
         let (format, image) = match (manifest.image_format, options.prefer_f32) {
             (NumberFormat::F32, _) => (NumberFormat::F32, image(file::IMAGE, Dtype::F32)?),
+            (NumberFormat::Int8, true) if !manifest.has_fallback() => return Err(InferError::NoFallback),
             (NumberFormat::Int8, true) => (NumberFormat::F32, image(file::IMAGE_F32, Dtype::F32)?),
             (NumberFormat::Int8, false) => {
                 let network = image(file::IMAGE, Dtype::I8).map_err(|error| {

@@ -26,6 +26,27 @@ fn f32_answers_as_onnxruntime_does() {
     }
 }
 
+/// Depthwise layers in f32 run in our kernel where that is faster, the activation inside, and answer as
+/// tract's own do.
+#[test]
+fn f32_depthwise_layers_answer_as_tract_does() {
+    let bundle = fixture::bundle(NumberFormat::F32);
+    let load = |plain| Engine::load_with(&bundle, EngineOptions { plain, ..EngineOptions::default() }).unwrap();
+    let (engine, tract) = (load(false), load(true));
+    for index in 0..3 {
+        let pixels = fixture::pixels(index);
+        let (ours, theirs) = (engine.classify(&pixels).unwrap(), tract.classify(&pixels).unwrap());
+        assert!(ours.iter().zip(&theirs).all(|(a, b)| (a - b).abs() < 1e-4), "{ours:?} {theirs:?}");
+    }
+    let ours = |engine: &Engine| engine.operators().iter().filter(|op| *op == "CspFloatDepthwise").count();
+    let taken = |engine: &Engine, by: &str| engine.explain().iter().filter(|line| line.engine == by).count();
+    assert_eq!((ours(&tract), taken(&tract, "tract")), (0, tract.explain().len()));
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        assert_eq!((ours(&engine), taken(&engine, "csp"), taken(&engine, "fused")), (1, 1, 1));
+    }
+}
+
 #[test]
 fn int8_answers_as_onnxruntime_does() {
     let engine = Engine::load(&fixture::bundle(NumberFormat::Int8)).unwrap();
@@ -113,6 +134,31 @@ fn a_broken_int8_network_is_not_replaced_silently() {
     // and without an f32 network beside it the first reason stands
     let error = Engine::load(&with_image(NumberFormat::F32, vec![])).unwrap_err();
     assert!(matches!(error, InferError::Profile { .. } | InferError::Decode { .. }), "{error}");
+}
+
+/// int8 alone runs as ever, and f32 asked of it is an error that tells what to do.
+#[test]
+fn a_bundle_without_f32_runs_int8_and_refuses_f32() {
+    let mut files = fixture::files(NumberFormat::Int8);
+    files.remove(file::IMAGE_F32);
+    let bundle = Bundle::assemble(fixture::manifest(NumberFormat::Int8), files).unwrap();
+    assert!(!bundle.manifest.has_fallback() && fixture::bundle(NumberFormat::Int8).manifest.has_fallback());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.cspm");
+    bundle.write(&path).unwrap();
+    let open = |prefer_f32| Engine::open(&path, EngineOptions { prefer_f32, ..EngineOptions::default() });
+    let (_, engine) = open(false).unwrap();
+    close(&engine.classify(&fixture::pixels(1)).unwrap(), &fixture::expected()["int8"][1], 1e-4);
+    let error = open(true).unwrap_err();
+    assert!(matches!(error, OpenError::Infer(InferError::NoFallback)), "{error}");
+    let said = error.to_string();
+    assert!(["--fallback f32", "--prefer-f32", "trap.toml"].iter().all(|word| said.contains(word)), "{said}");
+    // and int8 that does not load is not said to have a way out
+    let mut files = fixture::files(NumberFormat::Int8);
+    files.remove(file::IMAGE_F32);
+    files.insert(file::IMAGE.into(), b"not onnx".to_vec());
+    let broken = Bundle::assemble(fixture::manifest(NumberFormat::Int8), files).unwrap();
+    assert!(!Engine::load(&broken).unwrap_err().to_string().contains("--prefer-f32"));
 }
 
 #[test]
