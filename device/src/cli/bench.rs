@@ -62,10 +62,8 @@ pub enum Which {
     Csp,
     /// The int8 file on tract's stock operators.
     Tract,
-    /// The f32 file as `--prefer-f32` runs it.
+    /// The f32 file on tract.
     F32,
-    /// The f32 file on tract's stock operators.
-    TractF32,
 }
 
 /// A network to measure.
@@ -93,7 +91,6 @@ impl Which {
             Self::Csp => "csp",
             Self::Tract => "tract",
             Self::F32 => "f32",
-            Self::TractF32 => "tract-f32",
         }
     }
 }
@@ -124,7 +121,7 @@ pub struct Report {
 /// What one engine cost.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
-    /// `csp`, `tract`, `f32` or `tract-f32`.
+    /// `csp`, `tract` or `f32`.
     pub engine: String,
     /// Number format of the network that ran.
     pub format: NumberFormat,
@@ -181,9 +178,8 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<Report> {
     let mut report = alone(&BenchArgs { engine: Which::Csp, ..args.clone() })?;
     let integer = report.engines.iter().any(|engine| engine.format == NumberFormat::Int8);
     let others: &[Which] = match (args.network, integer) {
-        (Network::Location, _) => &[],
-        (Network::Image, false) => &[Which::TractF32],
-        (Network::Image, true) if report.fallback => &[Which::Tract, Which::F32, Which::TractF32],
+        (Network::Location, _) | (_, false) => &[],
+        (Network::Image, true) if report.fallback => &[Which::Tract, Which::F32],
         (Network::Image, true) => {
             note!("the bundle holds int8 alone: no f32 to measure beside it");
             &[Which::Tract]
@@ -214,8 +210,8 @@ fn child(args: &BenchArgs, which: Which) -> anyhow::Result<Measured> {
 /// One engine in this process.
 fn alone(args: &BenchArgs) -> anyhow::Result<Report> {
     let options = EngineOptions {
-        prefer_f32: matches!(args.engine, Which::F32 | Which::TractF32),
-        plain: matches!(args.engine, Which::Tract | Which::TractF32),
+        prefer_f32: args.engine == Which::F32,
+        plain: args.engine == Which::Tract,
         threads: args.threads,
         ..EngineOptions::default()
     };
@@ -326,8 +322,7 @@ fn table(report: &Report) -> String {
             (_, Some(kernels)) if engine.threads > 1 => format!("{kernels} ×{}", engine.threads),
             (_, Some(kernels)) => kernels.clone(),
             ("tract", _) => "tract int8".to_string(),
-            ("tract-f32", _) => "tract f32".to_string(),
-            _ => "f32".to_string(),
+            _ => "tract f32".to_string(),
         };
         let cpu = engine.cpu_ms.map_or("-".to_string(), |cpu| format!("{cpu:.2}"));
         let peak =

@@ -13,12 +13,11 @@ use tract_onnx::{Onnx, pb::ModelProto, prelude::*};
 
 use super::{
     EngineOptions, InferError,
-    floats::{self, Floats},
     lower::{self, Line, Lowered, Target},
     profile::{self, Contract},
 };
 
-use crate::kernels::{floats::Depthwise, pool::Pool};
+use crate::kernels::pool::Pool;
 
 /// tract's ONNX reader as we use it.
 pub(super) fn tract_parser() -> Onnx {
@@ -58,7 +57,7 @@ impl Network {
                 profile::check(&model, contract).map_err(|source| InferError::Profile { file, source })?;
             // the last cause: tract's first line only names the step
             let fail = |error: TractError| InferError::Load { file, reason: format!("{error:#}") };
-            let Lowered { model: ours, mut lines } = match options.plain {
+            let Lowered { model: ours, lines } = match options.plain {
                 true => {
                     let graph = model.graph.as_ref();
                     let lines = graph.map_or(vec![], |graph| Line::all_tract(graph, "as asked for"));
@@ -73,11 +72,7 @@ impl Network {
                     let parsed = tract_parser().model_for_proto_model(&model).map_err(fail)?;
                     // One copy of the weights less while the optimiser makes its own.
                     drop(model);
-                    let typed = parsed.into_typed().map_err(fail)?;
-                    let replace = !options.plain && Depthwise::pays();
-                    let Floats { model, ours, fused } = floats::optimized(typed, replace).map_err(fail)?;
-                    lines.iter_mut().for_each(|line| line.taken(&ours, &fused));
-                    (model, None)
+                    (parsed.into_optimized().map_err(fail)?, None)
                 }
             };
             let plan = model.into_runnable().map_err(fail)?;

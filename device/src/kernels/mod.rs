@@ -7,7 +7,6 @@
 //! | `gemm` | matrix product and dense convolution, cut into tiles |
 //! | `depthwise` | one filter a channel |
 //! | `elementwise` | residual sum, global average, dense heads |
-//! | `floats` | one filter a channel in f32, for networks that are not int8 |
 //! | `pool` | threads that share the work of one step |
 //! | `scalar` | the reference of every kernel |
 //! | `x86`, `avx512`, `neon` | the same for one kind of processor |
@@ -23,7 +22,6 @@ mod avx512;
 pub(crate) mod buffer;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
-pub(crate) mod floats;
 pub(crate) mod gemm;
 #[cfg(target_arch = "aarch64")]
 mod neon;

@@ -26,27 +26,6 @@ fn f32_answers_as_onnxruntime_does() {
     }
 }
 
-/// Depthwise layers in f32 run in our kernel where that is faster, the activation inside, and answer as
-/// tract's own do.
-#[test]
-fn f32_depthwise_layers_answer_as_tract_does() {
-    let bundle = fixture::bundle(NumberFormat::F32);
-    let load = |plain| Engine::load_with(&bundle, EngineOptions { plain, ..EngineOptions::default() }).unwrap();
-    let (engine, tract) = (load(false), load(true));
-    for index in 0..3 {
-        let pixels = fixture::pixels(index);
-        let (ours, theirs) = (engine.classify(&pixels).unwrap(), tract.classify(&pixels).unwrap());
-        assert!(ours.iter().zip(&theirs).all(|(a, b)| (a - b).abs() < 1e-4), "{ours:?} {theirs:?}");
-    }
-    let ours = |engine: &Engine| engine.operators().iter().filter(|op| *op == "CspFloatDepthwise").count();
-    let taken = |engine: &Engine, by: &str| engine.explain().iter().filter(|line| line.engine == by).count();
-    assert_eq!((ours(&tract), taken(&tract, "tract")), (0, tract.explain().len()));
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-        assert_eq!((ours(&engine), taken(&engine, "csp"), taken(&engine, "fused")), (1, 1, 1));
-    }
-}
-
 #[test]
 fn int8_answers_as_onnxruntime_does() {
     let engine = Engine::load(&fixture::bundle(NumberFormat::Int8)).unwrap();

@@ -127,13 +127,13 @@ fn measure(
     let (engines, forms) = match (gate, entry.network) {
         (Some(_), _) => (&["csp"][..], &[][..]),
         (None, "location") => (&["csp"][..], &["location"][..]),
-        _ => (&["csp", "tract", "tract-f32"][..], &["s8", "f32"][..]),
+        _ => (&["csp", "tract", "f32"][..], &["s8", "f32"][..]),
     };
     let mut counts = Vec::new();
     for engine in engines {
         counts.push(match emulated.engine(entry, engine, Core::CortexA53) {
             // a bundle without f32 has no row of it
-            Err(error) if *engine == "tract-f32" => uncounted(Core::CortexA53, engine, &error),
+            Err(error) if *engine == "f32" => uncounted(Core::CortexA53, engine, &error),
             other => other?,
         });
     }

@@ -19,7 +19,7 @@ mod op;
 mod plan;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     time::Duration,
 };
 
@@ -157,16 +157,6 @@ impl Line {
         };
         let node_name = if node.name.is_empty() { &node.output[0] } else { &node.name };
         Some(Self { node: node_name.clone(), op: node.op_type.clone(), engine: engine.into(), reason })
-    }
-
-    /// Says that our f32 kernel runs this node, or that it is part of one that it runs.
-    pub(super) fn taken(&mut self, ours: &BTreeSet<String>, fused: &BTreeSet<String>) {
-        let engine = match (ours.contains(&self.node), fused.contains(&self.node)) {
-            (true, _) => "csp",
-            (_, true) => "fused",
-            _ => return,
-        };
-        (self.engine, self.reason) = (engine.into(), None);
     }
 
     /// A graph that tract runs as a whole.
