@@ -3,7 +3,9 @@
 //!
 //! Standard ONNX: an int8 initializer, one scale for each output of the layer, `DequantizeLinear`. The
 //! engine of the trap and onnxruntime both multiply byte by scale in f32, the one when it loads, the
-//! other when it runs. Biases, norms and everything computed stay f32.
+//! other when it runs. Biases, norms and everything computed stay f32. Only onnxruntime's optimiser
+//! (1.32) makes `MatMulNBits` of such a layer and rounds its input to 8 bits as well: 0.6 % of the largest
+//! logit on EuroSAT, unless its session is told `session.qdq_matmulnbits_accuracy_level` = 1.
 
 use std::collections::BTreeSet;
 
