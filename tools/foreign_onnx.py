@@ -5,8 +5,8 @@
 
 One small network with random weights, as onnxruntime's quantizer writes it in the forms people have:
 QDQ per tensor and per channel, unsigned and signed, with layers left in f32, without the zero points
-that are 0; in operators of its own (QOperator), and quantized while it runs. The last is ours: f32
-layers inside an int8 graph. The answers are those of onnxruntime without its optimisations, which is
+that are 0; in operators of its own (QOperator), and quantized while it runs. The last are ours: f32
+layers inside an int8 graph, and f32 layers whose weights are stored as int8. The answers are those of onnxruntime without its optimisations, which is
 what the file says word for word.
 """
 import json
@@ -152,6 +152,32 @@ def islands():
     return found
 
 
+def stored():
+    """f32 throughout, each weight an int8 initializer behind a DequantizeLinear of one scale an output."""
+    constants, nodes = [], []
+
+    def const(name, value):
+        constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def op(kind, inputs, output, **attributes):
+        nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def weight(name, shape, axis, zero=False):
+        inputs = [const(name + ".int8", RNG.integers(-127, 128, shape).astype(np.int8)),
+                  const(name + ".scale", (RNG.integers(1, 100, shape[axis]) * 1.37e-4).astype(np.float32))]
+        inputs += [const(name + ".zero", np.zeros(shape[axis], np.int8))] if zero else []
+        return op("DequantizeLinear", inputs, name + ".f32", axis=axis)
+
+    x = op("Conv", ["image", weight("w1", (8, 3, 3, 3), 0)], "conv1", strides=[2, 2], pads=[1, 1, 1, 1])
+    x = op("Flatten", [op("GlobalAveragePool", [op("Relu", [x], "relu1")], "average")], "flat")
+    x = op("Gemm", [x, weight("w2", (8, 24), 1), const("b2", RNG.standard_normal(24).astype(np.float32))], "hidden")
+    x = op("MatMul", [op("Relu", [x], "relu2"), weight("w3", (24, 16), 1, zero=True)], "embedding")
+    op("Gemm", [x, weight("w4", (CLASSES, 16), 0)], "logits", transB=1)
+    return graph(nodes, constants, TensorProto.FLOAT, "stored")
+
+
 def main():
     HERE.mkdir(parents=True, exist_ok=True)
     source = network()
@@ -177,6 +203,7 @@ def main():
         quantize_dynamic(folder / "f32.onnx", folder / "h", weight_type=QuantType.QUInt8)
         models["dynamic"] = onnx.load(folder / "h")
     models |= islands()
+    models["weights-int8"] = stored()
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3

@@ -100,6 +100,8 @@ def main() -> int:
     integer = json.loads(zipfile.ZipFile(args.bundle).read("manifest.json"))["image_format"] == "int8"
     report = []
     forms = ["location"] if args.network == "location" else ["f32", "u8", "s8"] if integer else ["f32"]
+    if integer and "image.f32.onnx" not in zipfile.ZipFile(args.bundle).namelist():
+        forms = [form for form in forms if form != "f32"]
     for form in forms:
         command = [sys.executable, __file__, str(args.bundle), "--form", form, "--runs", str(args.runs),
                    "--warm-up", str(args.warm_up), "--threads", str(args.threads)]

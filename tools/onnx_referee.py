@@ -36,6 +36,8 @@ def session(model: bytes, optimise: bool) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
+    # weights stored as int8 are computed with in f32, not their inputs rounded to 8 bits too
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if not optimise:
         # as the file says, node by node: with optimisation onnxruntime replaces DQ-Add-Q by its own operator
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

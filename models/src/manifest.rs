@@ -21,7 +21,7 @@ pub mod file {
     pub const SIGNATURE: &str = "manifest.json.minisig";
     /// The image network the device runs.
     pub const IMAGE: &str = "image.onnx";
-    /// The image network in f32, beside an int8 [`IMAGE`].
+    /// The image network in f32, beside an int8 [`IMAGE`]; a bundle may go without.
     pub const IMAGE_F32: &str = "image.f32.onnx";
     /// The location network: position features → class logits.
     pub const LOCATION: &str = "location.onnx";
@@ -104,6 +104,30 @@ pub struct QuantizationReport {
     /// Whether the loss is within the budget; `None` when the pictures carry no labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateReport>,
+    /// What storing the location network's weights as bytes costs; `None` where they are f32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<LocationReport>,
+}
+
+/// A location network whose weights are stored as int8 and computed with in f32, beside itself in f32.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LocationReport {
+    /// Linear layers stored so.
+    pub layers: u32,
+    /// Pictures with a place and a class that both were compared on.
+    pub compared: u32,
+    /// Top-1 accuracy of the place alone in f32, 0 to 1; `None` where nothing was compared.
+    pub top1_f32: Option<f64>,
+    /// The same with weights as bytes.
+    pub top1_int8: Option<f64>,
+    /// Top-1 accuracy of image and place, the place in f32, the image as in the bundle.
+    pub fused_f32: Option<f64>,
+    /// The same with weights as bytes.
+    pub fused_int8: Option<f64>,
+    /// Largest difference of a presence score on places all over the globe, 0 to 1.
+    pub largest_difference: f64,
+    /// Signal to noise of the logits there, dB.
+    pub snr_db: f64,
 }
 
 /// Whether quantization cost more than it may. Classes within the budget are not listed; the model card
@@ -195,6 +219,11 @@ pub enum ManifestError {
 }
 
 impl Manifest {
+    /// True for an int8 model that carries its f32 image network beside it.
+    pub fn has_fallback(&self) -> bool {
+        self.image_format == NumberFormat::Int8 && self.files.contains_key(file::IMAGE_F32)
+    }
+
     /// Checks everything that a reader relies on.
     ///
     /// # Errors

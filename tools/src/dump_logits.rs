@@ -18,7 +18,7 @@ use csp_host::{
 };
 use csp_models::{
     bundle::{Bundle, write_atomically},
-    manifest::{NumberFormat, file},
+    manifest::file,
     picture,
     situation::Situation,
 };
@@ -67,7 +67,7 @@ pub fn run(args: &DumpArgs) -> Result<()> {
     write("pixels.u8", &pictures.concat())?;
 
     let mut networks = vec![(file::IMAGE, false)];
-    if manifest.image_format == NumberFormat::Int8 {
+    if manifest.has_fallback() {
         networks.push((file::IMAGE_F32, true));
     }
     for (name, prefer_f32) in networks {

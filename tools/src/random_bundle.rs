@@ -37,6 +37,9 @@ pub struct RandomArgs {
     /// Add a location network of the released shape (space2vec-grid, one hidden layer of so many).
     #[arg(long, value_name = "WIDTH")]
     pub location: Option<usize>,
+    /// int8 alone, without the f32 network beside it.
+    #[arg(long)]
+    pub no_fallback: bool,
     /// The .cspm to write.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
@@ -94,11 +97,15 @@ pub fn run(args: &RandomArgs) -> Result<()> {
         equalise: Some(false),
         ..Default::default()
     };
-    let options = Options { format: NumberFormat::Int8, settings, ..Options::default() };
+    let options =
+        Options { format: NumberFormat::Int8, fallback: !args.no_fallback, settings, ..Options::default() };
     let export::Exported { bundle, report, .. } = export::export(&model, &pictures, &[], &options)?;
     bundle.write(&args.output)?;
     for (name, size) in &report.files {
         eprintln!("{name}: {size} bytes");
+    }
+    if let Some(ratio) = report.bundle_ratio() {
+        eprintln!("{:.3} of the networks in f32", ratio);
     }
     eprintln!("{} M multiply-adds, {}", report.multiply_adds / 1_000_000, args.output.display());
     Ok(())

@@ -16,8 +16,8 @@ use crate::infer::{Engine, EngineOptions, Line};
 
 /// Measure a model on this machine: latency, processor time, memory, time to load.
 ///
-/// The int8 network runs on our own kernels; the same file on tract's stock operators is measured
-/// beside it, each in a process of its own so that the memory is its own. CSP_KERNELS=scalar|avx2|neon|…
+/// The int8 network runs on our own kernels; the same file and the f32 one on tract's stock operators are
+/// measured beside it, each in a process of its own so that the memory is its own. CSP_KERNELS=scalar|avx2|neon|…
 /// forces a set of kernels. Exit code 0 done · 1 failed · 3 the model is refused.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BenchArgs {
@@ -105,6 +105,9 @@ pub struct Report {
     pub network: String,
     /// Input height and width of the image network, pixels.
     pub input: [u32; 2],
+    /// The bundle holds its image network in f32 beside int8.
+    #[serde(default)]
+    pub fallback: bool,
     /// One for each engine.
     pub engines: Vec<Measured>,
     /// What runs each node of the image network; empty unless asked for.
@@ -173,10 +176,17 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<Report> {
         return alone(args);
     }
     let mut report = alone(&BenchArgs { engine: Which::Csp, ..args.clone() })?;
-    let integer = args.network == Network::Image
-        && report.engines.iter().any(|engine| engine.format == NumberFormat::Int8);
+    let integer = report.engines.iter().any(|engine| engine.format == NumberFormat::Int8);
+    let others: &[Which] = match (args.network, integer) {
+        (Network::Location, _) | (_, false) => &[],
+        (Network::Image, true) if report.fallback => &[Which::Tract, Which::F32],
+        (Network::Image, true) => {
+            note!("the bundle holds int8 alone: no f32 to measure beside it");
+            &[Which::Tract]
+        }
+    };
     // Children before this process would hold more than its own peak.
-    for which in [Which::Tract, Which::F32].into_iter().filter(|_| integer) {
+    for &which in others {
         match child(args, which) {
             Ok(measured) => report.engines.push(measured),
             Err(error) => note!("{}: not measured: {error:#}", which.name()),
@@ -249,9 +259,15 @@ fn alone(args: &BenchArgs) -> anyhow::Result<Report> {
         true => (engine.explain().to_vec(), step_times(&engine, &pixels, args.runs)),
         false => (vec![], vec![]),
     };
-    let model = engine.manifest().name.clone();
-    let network = args.network.name().to_string();
-    Ok(Report { model, network, input: [input.height, input.width], engines: vec![measured], nodes, steps })
+    Ok(Report {
+        model: engine.manifest().name.clone(),
+        network: args.network.name().to_string(),
+        input: [input.height, input.width],
+        fallback: engine.manifest().has_fallback(),
+        engines: vec![measured],
+        nodes,
+        steps,
+    })
 }
 
 /// Median time of each step, slowest first.

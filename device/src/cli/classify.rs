@@ -62,7 +62,7 @@ pub struct ClassifyArgs {
     #[arg(long, default_value_t = 3, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     pub top: u16,
 
-    /// Run the f32 image network of a model whose image network is int8.
+    /// Run the f32 image network beside an int8 one; refused where the bundle was exported without it.
     #[arg(long)]
     pub prefer_f32: bool,
 

@@ -91,7 +91,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub once: bool,
 
-    /// Run the f32 image network of a model whose image network is int8.
+    /// Run the f32 image network beside an int8 one; refused where the bundle was exported without it.
     #[arg(long)]
     pub prefer_f32: bool,
 

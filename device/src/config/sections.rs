@@ -335,7 +335,7 @@ pub struct ModelConfig {
     /// Public keys (minisign, ["RW…"]) of who may make models for this trap; one of them has to have signed the
     /// model (csp-host model sign). Empty, any model is run.
     pub trust: Vec<String>,
-    /// Run the f32 image network of a model whose image network is int8.
+    /// Run the f32 image network beside an int8 one; a bundle exported without it is then refused.
     pub prefer_f32: bool,
     /// Threads that share an int8 network, 0 for as many as the board has cores. The answers do not depend on it.
     pub threads: usize,

@@ -28,14 +28,19 @@
 //! costs some 50 more, which is why only the files that run are read. The process then holds at most
 //! 18 MiB, 28 MiB with the location network, most of it the program's own pages.
 //!
-//! The location network stays f32: with its products in int8 a place takes 0.31 M instructions instead of
+//! The location network computes in f32, whatever its weights are stored as: with its products in int8 a place takes 0.31 M instructions instead of
 //! 0.46 M on the A53, but 0.05 ms instead of 0.03 on x86, and a trap asks once a place, not once a picture.
 //!
 //! tract's f32 is close to onnxruntime's on the boards (204 against 184 M instructions) and 2.6 × slower on
-//! x86. There a third of its time is depthwise convolutions, plane by plane and row by row
-//! (`depthwise_w_f32`, `contiguous`, `process_zone_any_generic` in `perf`): on ARM it lays such networks out
-//! channels-last, and x86 would need the same. Both sit behind its optimiser and cannot be replaced from
-//! outside without an own f32 lowering; a trap runs int8, so there is none.
+//! x86. `perf` of 60 pictures there: 23 % depthwise convolutions, plane by plane and row by row
+//! (`depthwise_w_f32`, `contiguous`, `process_zone_any_generic`), 44 % the loops of matrix products, 12 %
+//! packing and im2col before them. A kernel of ours in the place of tract's depthwise operator (planes
+//! spread by the phase of their stride, one fused multiply-add a tap over 16 outputs, the clip inside) took
+//! 16 % instead, 21.1 ms of processor time a picture instead of 22.3: a copy into padded planes costs what
+//! the loop gains, and even a free depthwise layer would leave 17. It was not kept. What upstream would
+//! need: the depthwise operator and the operators between it and the products channels-last on x86 as on
+//! ARM, so that nothing is padded or packed again, and a pick of kernels that fits short products (80 × 2
+//! and 16 × 12 tiles serve matrices of 16 to 96 rows here).
 
 mod lower;
 mod network;
@@ -148,6 +153,12 @@ pub enum InferError {
         /// The engine's reason.
         reason: String,
     },
+    /// f32 is asked for and the bundle is int8 alone.
+    #[error(
+        "the bundle holds int8 alone, it was exported with --fallback none: leave --prefer-f32 (in trap.toml \
+         `prefer_f32`) out, or export the model again with --fallback f32"
+    )]
+    NoFallback,
     /// The int8 image network does not load and the f32 one beside it does.
     #[error("{source}; image.f32.onnx of the same bundle loads: pass --prefer-f32 to run that")]
     UseF32 {
@@ -253,6 +264,7 @@ impl Engine {
         };
         let (format, image) = match (manifest.image_format, options.prefer_f32) {
             (NumberFormat::F32, _) => (NumberFormat::F32, image(file::IMAGE, Dtype::F32)?),
+            (NumberFormat::Int8, true) if !manifest.has_fallback() => return Err(InferError::NoFallback),
             (NumberFormat::Int8, true) => (NumberFormat::F32, image(file::IMAGE_F32, Dtype::F32)?),
             (NumberFormat::Int8, false) => {
                 let network = image(file::IMAGE, Dtype::I8).map_err(|error| {

@@ -115,6 +115,31 @@ fn a_broken_int8_network_is_not_replaced_silently() {
     assert!(matches!(error, InferError::Profile { .. } | InferError::Decode { .. }), "{error}");
 }
 
+/// int8 alone runs as ever, and f32 asked of it is an error that tells what to do.
+#[test]
+fn a_bundle_without_f32_runs_int8_and_refuses_f32() {
+    let mut files = fixture::files(NumberFormat::Int8);
+    files.remove(file::IMAGE_F32);
+    let bundle = Bundle::assemble(fixture::manifest(NumberFormat::Int8), files).unwrap();
+    assert!(!bundle.manifest.has_fallback() && fixture::bundle(NumberFormat::Int8).manifest.has_fallback());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.cspm");
+    bundle.write(&path).unwrap();
+    let open = |prefer_f32| Engine::open(&path, EngineOptions { prefer_f32, ..EngineOptions::default() });
+    let (_, engine) = open(false).unwrap();
+    close(&engine.classify(&fixture::pixels(1)).unwrap(), &fixture::expected()["int8"][1], 1e-4);
+    let error = open(true).unwrap_err();
+    assert!(matches!(error, OpenError::Infer(InferError::NoFallback)), "{error}");
+    let said = error.to_string();
+    assert!(["--fallback f32", "--prefer-f32", "trap.toml"].iter().all(|word| said.contains(word)), "{said}");
+    // and int8 that does not load is not said to have a way out
+    let mut files = fixture::files(NumberFormat::Int8);
+    files.remove(file::IMAGE_F32);
+    files.insert(file::IMAGE.into(), b"not onnx".to_vec());
+    let broken = Bundle::assemble(fixture::manifest(NumberFormat::Int8), files).unwrap();
+    assert!(!Engine::load(&broken).unwrap_err().to_string().contains("--prefer-f32"));
+}
+
 #[test]
 fn what_does_not_run_is_not_read() {
     let dir = tempfile::tempdir().unwrap();

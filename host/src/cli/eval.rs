@@ -92,6 +92,9 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
     source.as_in(&args.model);
     let data = source.open(context.voice)?;
     let model = open_model(&args.model)?;
+    if let Some(form) = model.form() {
+        context.voice.say(&format!("runs: {form}"));
+    }
     let rows = evaluation::labelled(&data, args.split, model.labels())?;
     let rows = evaluation::answerable(model.as_ref(), &rows);
     if rows.is_empty() {

@@ -27,7 +27,7 @@ use crate::{
 /// Number formats on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Quantize {
-    /// Integers, four times smaller; the f32 network travels beside it.
+    /// Integers, four times smaller and several times faster.
     Int8,
     /// f32 only.
     None,
@@ -42,6 +42,25 @@ pub enum Equalise {
     On,
     /// Never.
     Off,
+}
+
+/// What an int8 bundle holds beside its image network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Fallback {
+    /// The image network in f32 as well: what `csp-device --prefer-f32` runs. The bundle is then a quarter
+    /// larger than one of f32 alone.
+    F32,
+    /// Nothing: int8 is all the bundle can run. About a quarter of the size of one of f32.
+    None,
+}
+
+/// How the weights of the location network are stored in an int8 bundle. It computes in f32 either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LocationWeights {
+    /// int8, if the place alone and image and place together keep within the budget; else f32.
+    Auto,
+    /// f32.
+    F32,
 }
 
 /// How activations are stored in a twin.
@@ -73,21 +92,31 @@ pub enum Format {
 /// A class's loss counts if it is larger than the budget and no chance (McNemar's exact test, 5 % over
 /// all classes together): a class of twenty pictures is warned about, not refused for one flip.
 ///
+/// A trap reads only what it runs, so that the f32 network beside int8 costs room on the card and in a
+/// transfer, and no time. --fallback none leaves it out; a trap that is told --prefer-f32 then refuses.
+///
 /// With --format qdq or --activations u8 the same network is written once more, beside the bundle, for
 /// other toolchains: model.qdq.onnx, model.u8.onnx, or model.qdq.u8.onnx with both. A trap runs the
 /// bundle alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   csp-host export runs/first --quantize int8 -o model.cspm --licence 'photos: CC BY 4.0'
+  csp-host export runs/first --fallback none -o small.cspm             # int8 alone, for a slow link
   csp-host export runs/first --max-drop 0.3 --max-class-drop 2 --report report -o model.cspm
   csp-host export runs/first --format qdq --activations u8 -o model.cspm   # and model.qdq.u8.onnx
   csp-host export runs/first --quantize none -o model.f32.cspm --json")]
 pub struct ExportArgs {
     /// A run directory of `csp-host train`.
     pub run: PathBuf,
-    /// Number format of the image network; the location network stays f32.
+    /// Number format of the image network.
     #[arg(long, value_enum, default_value = "int8", value_name = "FORMAT")]
     pub quantize: Quantize,
+    /// What the bundle holds beside an int8 image network.
+    #[arg(long, value_enum, default_value = "f32", value_name = "NETWORK")]
+    pub fallback: Fallback,
+    /// Weights of the location network beside an int8 image network.
+    #[arg(long, value_enum, default_value = "auto", value_name = "FORMAT")]
+    pub location_weights: LocationWeights,
     /// The bundle to write.
     #[arg(short, long, value_name = "MODEL.cspm")]
     pub output: PathBuf,
@@ -146,6 +175,8 @@ impl ExportArgs {
         Self {
             run: run.into(),
             quantize: Quantize::Int8,
+            fallback: Fallback::F32,
+            location_weights: LocationWeights::Auto,
             output: output.into(),
             calibration_images: 256,
             calibration: None,
@@ -198,6 +229,9 @@ impl ExportArgs {
 /// when int8 loses too much.
 pub fn run(args: &ExportArgs, context: &Context) -> Result<()> {
     check_output(&args.output)?;
+    if args.quantize == Quantize::None && args.fallback == Fallback::None {
+        bail!("--fallback none leaves out the f32 network beside an int8 one: leave --quantize none out");
+    }
     let (budget, twin) = (args.budget()?, args.twin()?);
     let model = TrainedModel::load(&args.run, &Device::flex())?;
     context.voice.say("reading calibration and hold-out pictures");
@@ -206,6 +240,11 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<()> {
         format: match args.quantize {
             Quantize::Int8 => NumberFormat::Int8,
             Quantize::None => NumberFormat::F32,
+        },
+        fallback: args.fallback == Fallback::F32,
+        location: match args.location_weights {
+            LocationWeights::Auto => export::Location::Smallest,
+            LocationWeights::F32 => export::Location::F32,
         },
         name: args.name.clone(),
         licences: args.licence.clone(),
@@ -246,7 +285,9 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<()> {
     bundle.write(&args.output)?;
     let size: u64 = report.files.values().sum();
     let short = &report.digest[..12];
-    context.voice.say(&format!("wrote {} · {} · {short}", args.output.display(), bytes(size)));
+    let alone = report.format == NumberFormat::Int8 && !bundle.manifest.has_fallback();
+    let alone = if alone { " · int8 alone, no f32 beside it" } else { "" };
+    context.voice.say(&format!("wrote {} · {}{alone} · {short}", args.output.display(), bytes(size)));
     if let (Some((twin, path)), Some(quantized)) = (twin, quantized) {
         let file = onnx::encode(&twin.of(&quantized.graph)?);
         write_atomically(&path, |out| out.write_all(&file)).with_context(|| path.display().to_string())?;

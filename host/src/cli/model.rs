@@ -201,6 +201,15 @@ fn print(bundle: &Bundle, networks: &BTreeMap<String, Outline>) {
                     q.compared_images
                 ),
             );
+            if let Some(found) = &q.location {
+                row(
+                    "",
+                    &format!(
+                        "location network: int8 weights in {} layers, presence within {:.4}",
+                        found.layers, found.largest_difference
+                    ),
+                );
+            }
             if !q.f32_layers.is_empty() {
                 row("", &format!("in f32: {}", q.f32_layers.join(", ")));
             }
@@ -211,6 +220,15 @@ fn print(bundle: &Bundle, networks: &BTreeMap<String, Outline>) {
         }
         (None, NumberFormat::F32) => row("quantization", "none, f32"),
         (None, NumberFormat::Int8) => row("quantization", "int8, without a report"),
+    }
+    if manifest.image_format == NumberFormat::Int8 {
+        row(
+            "fallback",
+            match manifest.has_fallback() {
+                true => "image.f32.onnx, run by csp-device --prefer-f32",
+                false => "none: int8 is all this bundle can run",
+            },
+        );
     }
     let from = &manifest.provenance;
     row("trained", &format!("{} on {}, {}", from.backbone, from.device, from.tool));

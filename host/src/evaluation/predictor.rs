@@ -3,7 +3,12 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use csp_device::infer::Engine;
 use csp_models::{
-    bundle::Bundle, fusion::Fusion, labels::Labels, manifest::ImageInput, picture, situation::Situation,
+    bundle::Bundle,
+    fusion::Fusion,
+    labels::Labels,
+    manifest::{ImageInput, NumberFormat},
+    picture,
+    situation::Situation,
 };
 
 use crate::{
@@ -19,6 +24,10 @@ pub trait Predictor: Sync {
     fn input(&self) -> &ImageInput;
     /// How the branches are combined.
     fn fusion(&self) -> &Fusion;
+    /// In which form the networks are stored and run, where that is not f32.
+    fn form(&self) -> Option<String> {
+        None
+    }
     /// False for a model trained without pictures.
     fn has_image(&self) -> bool {
         true
@@ -189,6 +198,17 @@ impl Predictor for EnginePredictor {
 
     fn fusion(&self) -> &Fusion {
         &self.bundle.manifest.fusion
+    }
+
+    fn form(&self) -> Option<String> {
+        let manifest = &self.bundle.manifest;
+        if self.engine.format() == NumberFormat::F32 {
+            return None;
+        }
+        let beside = if manifest.has_fallback() { "f32 beside it" } else { "no f32 beside it" };
+        let location = manifest.quantization.as_ref().and_then(|report| report.location.as_ref());
+        let location = location.map_or("", |_| ", location network with int8 weights");
+        Some(format!("int8 image network ({beside}){location}"))
     }
 
     fn has_location(&self) -> bool {

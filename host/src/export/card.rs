@@ -6,9 +6,14 @@ use csp_models::manifest::{Manifest, NumberFormat};
 
 use super::{ExportReport, gate::Verdict, quantize::Quantized};
 
-pub(super) fn card(manifest: &Manifest, report: &ExportReport, quantized: Option<&Quantized>) -> String {
+pub(super) fn card(
+    manifest: &Manifest,
+    report: &ExportReport,
+    quantized: Option<&Quantized>,
+    fallback: bool,
+) -> String {
     let mut out = String::new();
-    write(&mut out, manifest, report, quantized).unwrap_or_default();
+    write(&mut out, manifest, report, quantized, fallback).unwrap_or_default();
     out
 }
 
@@ -17,6 +22,7 @@ fn write(
     manifest: &Manifest,
     report: &ExportReport,
     quantized: Option<&Quantized>,
+    fallback: bool,
 ) -> std::fmt::Result {
     let (input, from) = (&manifest.input, &manifest.provenance);
     writeln!(out, "# {}\n", manifest.name)?;
@@ -78,7 +84,7 @@ fn write(
                 out,
                 "`image.onnx` is int8 (profile {}): every convolution is a QLinearConv with weights scaled a channel{}; \
                  {}activation ranges by {} on {} pictures; rounding of the weights is compensated in the biases; \
-                 {}. Signal to noise of the logits {:.1} dB. `image.f32.onnx` is the network before quantization.",
+                 {}. Signal to noise of the logits {:.1} dB. {}",
                 super::quantize::PROFILE,
                 match quantized.f32_layers.len() {
                     0 => String::new(),
@@ -101,7 +107,11 @@ fn write(
                     super::quantize::Head::Float =>
                         "the linear layer stays f32, its integer form cost too much",
                 },
-                quantized.chosen.snr_db
+                quantized.chosen.snr_db,
+                match fallback {
+                    true => "`image.f32.onnx` is the network before quantization.",
+                    false => "The network before quantization is not in the bundle: int8 is all it can run.",
+                }
             )?;
             if let Some(report) = &report.quantization {
                 writeln!(
@@ -121,7 +131,7 @@ fn write(
         _ => writeln!(out, "`image.onnx` is f32.\n")?,
     }
     if manifest.encoder.is_some() {
-        writeln!(out, "`location.onnx` is f32: it is small, and small presence scores matter.\n")?;
+        place(out, report)?;
     }
     writeln!(
         out,
@@ -153,6 +163,32 @@ fn write(
         }
     }
     Ok(())
+}
+
+/// How the location network is stored.
+fn place(out: &mut String, report: &ExportReport) -> std::fmt::Result {
+    let Some(found) = report.quantization.as_ref().and_then(|report| report.location.as_ref()) else {
+        return writeln!(out, "`location.onnx` is f32: small presence scores matter.\n");
+    };
+    write!(
+        out,
+        "`location.onnx` computes in f32 with weights that are stored as int8, one scale an output of a layer \
+         ({} layers). Presence scores all over the globe differ from f32 by {:.4} at most, signal to noise of the \
+         logits {:.1} dB.",
+        found.layers, found.largest_difference, found.snr_db
+    )?;
+    let figures = (found.top1_f32, found.top1_int8, found.fused_f32, found.fused_int8);
+    if let (Some(f32), Some(int8), Some(fused_f32), Some(fused_int8)) = figures {
+        let [f32, int8, fused_f32, fused_int8] =
+            [f32, int8, fused_f32, fused_int8].map(|share| 100.0 * share);
+        write!(
+            out,
+            " On {} pictures with a place: the place alone {f32:.2} % in f32, {int8:.2} % so; with the image \
+             {fused_f32:.2} % and {fused_int8:.2} %.",
+            found.compared
+        )?;
+    }
+    writeln!(out, "\n")
 }
 
 /// f32 and int8, class by class.

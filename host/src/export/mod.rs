@@ -6,8 +6,9 @@
 //! ```
 //!
 //! There is no second description of an architecture: the ONNX files come out of the forward pass
-//! itself. The location network stays f32: it is a hundredth of the work, and its logits feed a
-//! sigmoid whose small values matter.
+//! itself. The location network computes in f32: it is a hundredth of the work, and its logits feed a
+//! sigmoid whose small values matter. Its weights are stored as int8 where that changes no answer
+//! ([`Location`]): in a small model it is half of the bundle.
 
 mod accuracy;
 mod capture;
@@ -18,10 +19,12 @@ pub mod graph;
 pub mod lower;
 pub mod onnx;
 pub mod pictures;
+mod place;
 pub mod quantize;
 mod run;
 pub mod signing;
 mod simplify;
+mod stored;
 pub mod twins;
 mod verify;
 mod within;
@@ -31,7 +34,7 @@ use std::collections::BTreeMap;
 use csp_models::{
     bundle::Bundle,
     labels::ClassId,
-    manifest::{MANIFEST_SCHEMA, Manifest, NumberFormat, QuantizationReport, file},
+    manifest::{LocationReport, MANIFEST_SCHEMA, Manifest, NumberFormat, QuantizationReport, file},
 };
 
 pub use crate::evaluation::Accuracy;
@@ -40,13 +43,19 @@ pub use error::ExportError;
 
 use gate::{Budget, Gate};
 use graph::Graph;
+use pictures::Compared;
+use place::Placed;
 use quantize::{Attempt, LayerNoise, LayerReport, Outlier};
 
 /// What may be chosen about an export.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Number format of the image network. The f32 file travels beside an int8 one.
+    /// Number format of the image network.
     pub format: NumberFormat,
+    /// The f32 image network travels beside an int8 one.
+    pub fallback: bool,
+    /// Form of the location network beside an int8 image network.
+    pub location: Location,
     /// Name in the manifest; `None`: the run's.
     pub name: Option<String>,
     /// Licences of data and weights.
@@ -63,11 +72,23 @@ pub struct Options {
     pub force: bool,
 }
 
+/// How the weights of a location network are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Location {
+    /// As int8 if no answer suffers, see [`LocationReport`], else as f32. It computes in f32 either way.
+    #[default]
+    Smallest,
+    /// As f32.
+    F32,
+}
+
 impl Default for Options {
-    /// int8 within the default [`Budget`].
+    /// int8 within the default [`Budget`], with f32 beside it.
     fn default() -> Self {
         Self {
             format: NumberFormat::Int8,
+            fallback: true,
+            location: Location::Smallest,
             name: None,
             licences: Vec::new(),
             settings: quantize::Settings::default(),
@@ -101,6 +122,8 @@ pub struct ExportReport {
     pub multiply_adds: u64,
     /// Bytes of each file of the bundle.
     pub files: BTreeMap<String, u64>,
+    /// Bytes of each network in f32, by the name it has in a bundle of f32, whether this one holds it or not.
+    pub f32_networks: BTreeMap<String, u64>,
     /// Accuracy of the f32 image network, by the field's engine.
     pub f32: Option<Accuracy>,
     /// Accuracy of the int8 image network, by the field's engine.
@@ -124,8 +147,14 @@ pub struct ExportReport {
 impl ExportReport {
     /// Bytes of the int8 image network for one of the f32 one.
     pub fn size_ratio(&self) -> Option<f64> {
-        let (int8, f32) = (self.files.get(file::IMAGE)?, self.files.get(file::IMAGE_F32)?);
-        (*f32 > 0).then(|| *int8 as f64 / *f32 as f64)
+        let (int8, f32) = (self.files.get(file::IMAGE)?, self.f32_networks.get(file::IMAGE)?);
+        (self.int8.is_some() || self.quantization.is_some()).then(|| *int8 as f64 / *f32 as f64)
+    }
+
+    /// Bytes of all files of an int8 bundle for one of the networks of an f32 one.
+    pub fn bundle_ratio(&self) -> Option<f64> {
+        let (all, f32) = (self.files.values().sum::<u64>(), self.f32_networks.values().sum::<u64>());
+        self.quantization.as_ref().map(|_| all as f64 / f32 as f64)
     }
 
     /// True unless quantization cost more than the budget, beyond doubt.
@@ -138,15 +167,15 @@ impl ExportReport {
 ///
 /// # Shapes
 /// Pictures are pixels `height × width × 3` of the model's input size. `calibration`: from the
-/// training split, with or without labels, at least [`quantize::MIN_IMAGES`] for int8. `compare`: with
-/// their classes, from pictures training did not learn from.
+/// training split, with or without labels, at least [`quantize::MIN_IMAGES`] for int8. `compare`:
+/// pictures training did not learn from.
 ///
 /// # Errors
 /// See [`ExportError`]. A loss of accuracy is not an error here: see [`ExportReport::passes`].
 pub fn export(
     model: &TrainedModel,
     calibration: &[Vec<u8>],
-    compare: &[(Vec<u8>, ClassId)],
+    compare: &[Compared],
     options: &Options,
 ) -> Result<Exported, ExportError> {
     if model.place_only > 0 {
@@ -184,7 +213,7 @@ pub fn export(
     // Without labelled pictures the two networks can still be compared with each other.
     let pictures: Vec<(&[u8], Option<ClassId>)> = match compare {
         [] => calibration.iter().map(|pixels| (pixels.as_slice(), None)).collect(),
-        labelled => labelled.iter().map(|(pixels, class)| (pixels.as_slice(), Some(*class))).collect(),
+        labelled => labelled.iter().map(|one| (one.pixels.as_slice(), Some(one.class))).collect(),
     };
     let f32_answers = accuracy::answers(&plain, &pictures)?;
     let f32_accuracy = accuracy::accuracy(&f32_answers, &pictures);
@@ -194,6 +223,7 @@ pub fn export(
         format: options.format,
         multiply_adds: image.multiply_adds(),
         files: BTreeMap::new(),
+        f32_networks: files.iter().map(|(name, bytes)| (name.clone(), bytes.len() as u64)).collect(),
         f32: f32_accuracy,
         int8: None,
         quantization: None,
@@ -206,7 +236,6 @@ pub fn export(
     };
     let mut details = None;
     if options.format == NumberFormat::Int8 {
-        files.insert(file::IMAGE_F32.into(), onnx::encode(&image));
         let truth: Vec<Option<ClassId>> = pictures.iter().map(|(_, class)| *class).collect();
         let measure = |quantized: &quantize::Quantized| -> Result<Measured, ExportError> {
             let mut files = files.clone();
@@ -217,7 +246,28 @@ pub fn export(
         };
         let within::Within { quantized, measured, sensitivity } =
             within::budget(&image, &model.input, calibration, options, measure)?;
+        let small = match &location {
+            Some(graph) if options.location == Location::Smallest => {
+                let placed = compare
+                    .iter()
+                    .zip(&measured.answers)
+                    .filter_map(|(one, image)| one.at.map(|at| Placed { at, class: one.class, image }));
+                place::form(model, graph, &placed.collect::<Vec<_>>(), options, |graph| {
+                    let mut files = files.clone();
+                    files.insert(file::LOCATION.into(), onnx::encode(graph));
+                    assemble(NumberFormat::F32, files, None)
+                })?
+            }
+            _ => None,
+        };
+        if options.fallback {
+            files.extend(files.get(file::IMAGE).cloned().map(|f32| (file::IMAGE_F32.into(), f32)));
+        }
         files.insert(file::IMAGE.into(), onnx::encode(&quantized.graph));
+        let small: Option<LocationReport> = small.map(|(graph, report)| {
+            files.insert(file::LOCATION.into(), onnx::encode(&graph));
+            report
+        });
         report.int8 = accuracy::accuracy(&measured.answers, &pictures);
         report.gate = measured.gate;
         report.tried = quantized.tried.clone();
@@ -237,11 +287,13 @@ pub fn export(
             agreement: accuracy::agreement(&f32_answers, &measured.answers),
             f32_layers: quantized.f32_layers.iter().cloned().collect(),
             gate: report.gate.as_ref().map(|gate| gate.report(options.force && !gate.passes())),
+            location: small,
         });
         details = Some(quantized);
     }
     let manifest = manifest(model, options, options.format, report.quantization.clone());
-    let card = card::card(&manifest, &report, details.as_ref());
+    let fallback = files.contains_key(file::IMAGE_F32);
+    let card = card::card(&manifest, &report, details.as_ref(), fallback);
     files.insert(file::MODEL_CARD.into(), card.into_bytes());
     let bundle = Bundle::assemble(manifest, files)?;
     report.files = bundle.manifest.files.iter().map(|(name, entry)| (name.clone(), entry.size)).collect();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use csp_models::{labels::ClassId, manifest::ImageInput, picture};
+use csp_models::{labels::ClassId, manifest::ImageInput, picture, situation::Situation};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -16,6 +16,17 @@ use crate::{
 /// Most hold-out pictures that f32 and int8 are compared on: a point of accuracy needs a few hundred.
 const MAX_COMPARED: usize = 2000;
 
+/// A picture that f32 and int8 are compared on.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// Pixels of the model's input size, `height × width × 3`.
+    pub pixels: Vec<u8>,
+    /// What it shows.
+    pub class: ClassId,
+    /// Where and when it was taken, if that is known.
+    pub at: Option<Situation>,
+}
+
 /// Pictures of a run.
 #[derive(Debug, Default)]
 pub struct RunPictures {
@@ -23,8 +34,8 @@ pub struct RunPictures {
     pub calibration: Vec<Vec<u8>>,
     /// The files of `calibration`.
     pub files: Vec<PathBuf>,
-    /// From the run's hold-out, which calibrated and never trained, with their classes.
-    pub compare: Vec<(Vec<u8>, ClassId)>,
+    /// From the run's hold-out, which calibrated and never trained.
+    pub compare: Vec<Compared>,
 }
 
 /// Loads up to `calibration` training pictures and the hold-out of a run, drawn by the run's seed.
@@ -54,15 +65,18 @@ pub fn of_run(run: &Path, model: &TrainedModel, calibration: usize) -> anyhow::R
     let held_out = draw(roles.holdout, MAX_COMPARED);
     let path = |row: usize| rows[row].image.clone().unwrap_or_default();
     let class = |row: usize| model.labels.find(labels.name(rows[row].class?));
-    let compare: Vec<(PathBuf, ClassId)> =
-        held_out.into_iter().filter_map(|row| Some((path(row), class(row)?))).collect();
+    let compare: Vec<(usize, ClassId)> =
+        held_out.into_iter().filter_map(|row| Some((row, class(row)?))).collect();
     let files: Vec<PathBuf> = training.into_iter().map(path).collect();
     Ok(RunPictures {
         calibration: load(&files, &model.input)?,
         files,
         compare: {
-            let paths: Vec<PathBuf> = compare.iter().map(|(path, _)| path.clone()).collect();
-            load(&paths, &model.input)?.into_iter().zip(compare.into_iter().map(|(_, class)| class)).collect()
+            let paths: Vec<PathBuf> = compare.iter().map(|(row, _)| path(*row)).collect();
+            let pictures = load(&paths, &model.input)?.into_iter().zip(compare);
+            pictures
+                .map(|(pixels, (row, class))| Compared { pixels, class, at: rows[row].situation() })
+                .collect()
         },
     })
 }

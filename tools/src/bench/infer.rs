@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{
-    emulated::Emulated,
+    emulated::{Core, Emulated},
     models::{self, Entry},
 };
 
@@ -41,10 +41,12 @@ pub struct InferArgs {
     /// tools/onnx_peers.py.
     #[arg(long, default_value = "tools/onnx_peers.py", value_name = "FILE")]
     peers: PathBuf,
-    /// Count instructions on an emulated Cortex-A53 with this csp-device, built for aarch64.
+    /// Count instructions on emulated boards with this csp-device, built for aarch64: every engine on a
+    /// Cortex-A53, ours on a core with i8mm too.
     #[arg(long, value_name = "FILE")]
     aarch64: Option<PathBuf>,
-    /// Count onnxruntime's too, with the ARM Python in this folder (tools/onnxruntime_aarch64.sh).
+    /// Count onnxruntime's too, with the ARM Python in this folder; tools/onnxruntime_aarch64.sh fetches it
+    /// where it is not there.
     #[arg(long, requires = "aarch64", value_name = "DIR")]
     onnxruntime_aarch64: Option<PathBuf>,
     /// Fail when a picture takes our engine more than so many million instructions there.
@@ -93,7 +95,7 @@ pub fn run(args: &InferArgs) -> Result<()> {
     }
     for model in &models {
         let name = model["model"].as_str().unwrap_or("?");
-        let ours = &model["cortex_a53_instructions"][0];
+        let ours = &model["instructions"][0];
         for (what, most) in [("picture", args.max_instructions), ("start", args.max_start)] {
             let (Some(most), Some(spent)) = (most, ours[what].as_u64()) else { continue };
             ensure!(spent <= most * 1_000_000, "{name}: {spent} instructions a {what}, allowed are {most} M");
@@ -127,15 +129,29 @@ fn measure(
         (None, "location") => (&["csp"][..], &["location"][..]),
         _ => (&["csp", "tract", "f32"][..], &["s8", "f32"][..]),
     };
-    let mut counts =
-        engines.iter().map(|engine| emulated.engine(entry, engine)).collect::<Result<Vec<_>>>()?;
-    for form in forms {
-        counts.push(emulated.peer(entry, form).unwrap_or_else(
-            |error| json!({ "engine": format!("onnxruntime {form}"), "error": format!("{error:#}") }),
-        ));
+    let mut counts = Vec::new();
+    for engine in engines {
+        counts.push(match emulated.engine(entry, engine, Core::CortexA53) {
+            // a bundle without f32 has no row of it
+            Err(error) if *engine == "f32" => uncounted(Core::CortexA53, engine, &error),
+            other => other?,
+        });
     }
-    report["cortex_a53_instructions"] = counts.into();
+    if gate.is_none() && entry.network == "image" {
+        counts.push(emulated.engine(entry, "csp", Core::Max)?);
+    }
+    for form in forms {
+        let counted = emulated.peer(entry, form);
+        let engine = format!("onnxruntime {form}");
+        counts.push(counted.unwrap_or_else(|error| uncounted(Core::CortexA53, &engine, &error)));
+    }
+    report["instructions"] = counts.into();
     Ok(report)
+}
+
+/// The row of an engine that could not be counted.
+fn uncounted(core: Core, engine: &str, error: &anyhow::Error) -> Value {
+    json!({ "cpu": core.name(), "engine": engine, "error": format!("{error:#}") })
 }
 
 /// The JSON a program prints.
@@ -175,15 +191,17 @@ fn table(report: &Value) {
     if let Some(problem) = report["onnxruntime"].as_str() {
         println!("onnxruntime: {problem}");
     }
-    for count in report["cortex_a53_instructions"].as_array().into_iter().flatten() {
-        let name = count["engine"].as_str().unwrap_or("?");
+    for count in report["instructions"].as_array().into_iter().flatten() {
+        let kernels = count["kernels"].as_str().map_or(String::new(), |kernels| format!(" ({kernels})"));
+        let name = format!("{}{kernels}", count["engine"].as_str().unwrap_or("?"));
+        let cpu = count["cpu"].as_str().unwrap_or("?");
         if let Some(error) = count["error"].as_str() {
-            println!("Cortex-A53 {name:<16} not counted: {error}");
+            println!("{cpu:<11} {name:<20} not counted: {error}");
             continue;
         }
         let million = |field: &str| count[field].as_f64().unwrap_or(f64::NAN) / 1e6;
         println!(
-            "Cortex-A53 {name:<16} {:>8.1} M instructions a run, {:.0} M to start",
+            "{cpu:<11} {name:<20} {:>8.1} M instructions a run, {:.0} M to start",
             million("picture"),
             million("start")
         );

@@ -42,6 +42,7 @@ pub fn standard(folder: &Path) -> Result<Vec<Entry>> {
                 classes: 1000,
                 calibration: 16,
                 location,
+                no_fallback: false,
                 output: output.clone(),
             };
             crate::random_bundle::run(&args)?;

@@ -50,13 +50,32 @@ pub(super) fn print(report: &ExportReport) {
             outln!("{:<24} {}", "layers left in f32", quantization.f32_layers.join(", "));
         }
     }
+    if let Some(found) = report.quantization.as_ref().and_then(|report| report.location.as_ref()) {
+        outln!(
+            "{:<24} int8 weights in {} layers, {:.1} dB, presence within {:.4} anywhere",
+            "location network",
+            found.layers,
+            found.snr_db,
+            found.largest_difference
+        );
+        let row = |name: &str, f32: Option<f64>, int8: Option<f64>| {
+            if let (Some(f32), Some(int8)) = (f32, int8) {
+                outln!("{name:<24} {:>10} {:>10}", percent(f32), percent(int8));
+            }
+        };
+        row("  place alone, top-1", found.top1_f32, found.top1_int8);
+        row("  image and place", found.fused_f32, found.fused_int8);
+    }
     layers(report);
     outln!("{:<24} {:.1} M", "multiply-adds a picture", report.multiply_adds as f64 / 1e6);
     for (name, size) in &report.files {
         outln!("{:<24} {:>10}", name, bytes(*size));
     }
     if let Some(ratio) = report.size_ratio() {
-        outln!("{:<24} {:>10.2}", "image int8 / f32", ratio);
+        outln!("{:<24} {:>10.3}", "image int8 / f32", ratio);
+    }
+    if let Some(ratio) = report.bundle_ratio() {
+        outln!("{:<24} {:>10.3}", "files / f32 networks", ratio);
     }
 }
 

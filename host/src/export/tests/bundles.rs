@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use burn::tensor::Device;
 use csp_device::infer::Engine;
 use csp_models::{
@@ -19,9 +21,12 @@ use crate::{
 
 use super::{
     super::{
-        ExportError, Exported, Options, export,
+        ExportError, Exported, Location, Options, export,
         gate::Budget,
-        onnx,
+        graph::{Graph, Numbers},
+        location_graph, onnx,
+        pictures::Compared,
+        place,
         quantize::{Head, Method, Settings},
     },
     aged, classifier, input,
@@ -58,12 +63,16 @@ fn with_location(
     }
 }
 
-fn labelled(count: usize, side: u32) -> Vec<(Vec<u8>, ClassId)> {
-    pictures(count, side)
-        .into_iter()
-        .enumerate()
-        .map(|(i, p)| (p, ClassId((i % CLASSES.len()) as u16)))
-        .collect()
+/// Pictures of every class in turn, here and there in the world.
+fn labelled(count: usize, side: u32) -> Vec<Compared> {
+    let one = |(i, pixels): (usize, Vec<u8>)| Compared {
+        pixels,
+        class: ClassId((i % CLASSES.len()) as u16),
+        at: LatLon::new((i * 37 % 170) as f64 - 85.0, (i * 61 % 350) as f64 - 175.0)
+            .ok()
+            .map(|at| Situation::new(at, YearFraction::new(0.4))),
+    };
+    pictures(count, side).into_iter().enumerate().map(one).collect()
 }
 
 #[test]
@@ -107,6 +116,79 @@ fn a_bundle_is_whole_and_reads_back() {
     for needle in ["roe deer", "CC0-1.0", "small-cnn-4", "int8", "top-1", "kept out of training"] {
         assert!(card.contains(needle), "{needle} is not in\n{card}");
     }
+}
+
+/// int8 alone: a quarter of f32, which every part of the bundle says; the location network's weights are
+/// bytes and the engine answers with them as f32 would.
+#[test]
+fn a_bundle_of_int8_alone_is_small_and_says_so() {
+    let head = HeadConfig::new(0).with_hidden(128, 1).with_output(128);
+    let encoder = PositionEncoder::scaled("space2vec-grid", 16, 0.1, 360.0).unwrap();
+    let model = with_location(BackboneKind::SmallCnn(24), 16, encoder, head);
+    let budget = Budget { top1: 1.0, class: 1.0 };
+    let whole = Options { budget, ..Options::default() };
+    let make = |options: &Options| export(&model, &pictures(16, 16), &labelled(40, 16), options).unwrap();
+    let Exported { bundle, report, .. } = make(&Options { fallback: false, ..whole.clone() });
+    assert!(bundle.file(file::IMAGE_F32).is_none() && !bundle.manifest.has_fallback());
+    let float = make(&Options { location: Location::F32, ..whole.clone() });
+    let exact = float.report.f32_networks;
+    assert_eq!(exact[file::LOCATION], float.bundle.file(file::LOCATION).unwrap().len() as u64);
+    assert_eq!(exact[file::IMAGE], float.bundle.file(file::IMAGE_F32).unwrap().len() as u64);
+    assert_eq!(exact, report.f32_networks);
+    for name in [file::IMAGE, file::LOCATION] {
+        let ratio = report.files[name] as f64 / exact[name] as f64;
+        assert!(ratio < 0.31, "{name}: {ratio}");
+    }
+    let found = bundle.manifest.quantization.as_ref().unwrap().location.as_ref().unwrap();
+    assert_eq!((found.layers, found.compared), (3, 40));
+    assert!(found.top1_f32.is_some() && found.fused_int8.is_some() && found.snr_db > 30.0, "{found:?}");
+    let card = String::from_utf8(bundle.file(file::MODEL_CARD).unwrap().to_vec()).unwrap();
+    assert!(card.contains("int8 is all it can run") && card.contains("stored as int8"), "{card}");
+    // the same image network with and without f32 beside it
+    assert_eq!(make(&whole).bundle.file(file::IMAGE), bundle.file(file::IMAGE));
+    let engine = Engine::load(&bundle).unwrap();
+    let engine_f32 = Engine::load(&float.bundle).unwrap();
+    for (lat, lon) in [(34.05, -118.25), (-90.0, 180.0)] {
+        let at = Situation::undated(LatLon::new(lat, lon).unwrap());
+        let [small, exact] = [&engine, &engine_f32].map(|e| e.location_logits(at).unwrap().unwrap());
+        let scale = exact.iter().fold(1f32, |max, z| max.max(z.abs()));
+        assert!(small.iter().zip(&exact).all(|(s, e)| (s - e).abs() < 0.05 * scale), "{small:?} {exact:?}");
+        assert_ne!(small, exact);
+    }
+    let outline = onnx::outline(bundle.file(file::LOCATION).unwrap()).unwrap();
+    assert_eq!(outline.operators["DequantizeLinear"], 3);
+}
+
+/// Weights as bytes that cost answers are not taken: beside one huge weight, of a value that is always
+/// 0, the others of its output are left no bits.
+#[test]
+fn a_location_network_that_suffers_stays_f32() {
+    let model = model(BackboneKind::SmallCnn(4), 16);
+    let sound = location_graph(&model).unwrap().unwrap();
+    let mut spoilt = sound.clone();
+    let norm = spoilt.nodes.iter().rfind(|node| node.op == "LayerNormalization").unwrap().clone();
+    let last = spoilt.nodes.last().unwrap().clone();
+    for name in &norm.inputs[1..] {
+        let Numbers::F32(numbers) = &mut spoilt.constants.get_mut(name).unwrap().numbers else { panic!() };
+        numbers[0] = 0.0;
+    }
+    let Numbers::F32(numbers) = &mut spoilt.constants.get_mut(&last.inputs[1]).unwrap().numbers else {
+        panic!()
+    };
+    numbers[..CLASSES.len()].fill(1e4);
+    let float = Options { format: NumberFormat::F32, ..Options::default() };
+    let whole = export(&model, &[], &[], &float).unwrap().bundle;
+    let bundle = |graph: &Graph| {
+        let names = [file::IMAGE, file::LOCATION];
+        let mut files: BTreeMap<String, Vec<u8>> =
+            names.map(|name| (name.to_string(), whole.file(name).unwrap().to_vec())).into();
+        files.insert(file::LOCATION.into(), onnx::encode(graph));
+        Ok(Bundle::assemble(whole.manifest.clone(), files)?)
+    };
+    let form = |graph| place::form(&model, graph, &[], &Options::default(), bundle).unwrap();
+    let (small, report) = form(&sound).unwrap();
+    assert!(report.snr_db > 30.0 && small.constants.len() > sound.constants.len());
+    assert!(form(&spoilt).is_none());
 }
 
 /// What a season model says without a date is the same on host and device: its mean over the year, and
