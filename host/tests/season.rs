@@ -180,6 +180,7 @@ fn a_class_of_a_season_is_told_by_its_date_alone() {
     let classify = |date: Option<&str>| -> serde_json::Value {
         let args = ClassifyArgs {
             model: path.clone(),
+            trust: Vec::new(),
             images: vec![dir.path().join("0.png")],
             lat: Some(0.0),
             lon: Some(20.0),

@@ -125,7 +125,8 @@ fn a_bundle_without_f32_runs_int8_and_refuses_f32() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.cspm");
     bundle.write(&path).unwrap();
-    let open = |prefer_f32| Engine::open(&path, EngineOptions { prefer_f32, ..EngineOptions::default() });
+    let open =
+        |prefer_f32| Engine::open(&path, EngineOptions { prefer_f32, ..EngineOptions::default() }, &[]);
     let (_, engine) = open(false).unwrap();
     close(&engine.classify(&fixture::pixels(1)).unwrap(), &fixture::expected()["int8"][1], 1e-4);
     let error = open(true).unwrap_err();

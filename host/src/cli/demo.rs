@@ -102,6 +102,7 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
     for at in [None, Some(trap.place)] {
         let classify = ClassifyArgs {
             model: model.clone(),
+            trust: Vec::new(),
             images: vec![picture.clone()],
             lat: at.map(LatLon::lat),
             lon: at.map(LatLon::lon),

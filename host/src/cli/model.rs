@@ -63,7 +63,7 @@ struct VerifyArgs {
 struct SignArgs {
     /// A bundle of `csp-host export`.
     model: PathBuf,
-    /// The secret key's file (`csp-host keys new --sign FILE`, or `minisign -G -W`).
+    /// The secret key's file (`csp-host keys new --sign FILE`).
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// Write the signed bundle there; left out, MODEL itself is replaced.

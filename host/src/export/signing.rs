@@ -23,7 +23,7 @@ pub enum SigningError {
         source: io::Error,
     },
     /// Not a secret key that can be used here.
-    #[error("{path}: {reason}; a key of `csp-host keys new --sign FILE` or `minisign -G -W` is needed", path = .path.display())]
+    #[error("{path}: {reason}; a key of `csp-host keys new --sign FILE` is needed (one without a password)", path = .path.display())]
     Key {
         /// The file.
         path: PathBuf,
