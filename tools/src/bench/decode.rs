@@ -109,7 +109,7 @@ fn cpu_ms() -> Result<f64> {
 }
 
 /// Highest resident memory of this process (Linux).
-fn peak_kib() -> Result<u64> {
+pub(super) fn peak_kib() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
     line.trim().trim_end_matches(" kB").parse().context("VmHWM")

@@ -6,6 +6,7 @@ mod infer;
 mod location;
 mod models;
 mod pretrain;
+mod trap;
 
 use anyhow::Result;
 
@@ -21,6 +22,7 @@ enum BenchVerb {
     Decode(decode::DecodeArgs),
     Infer(infer::InferArgs),
     Pretrain(pretrain::PretrainArgs),
+    Trap(trap::TrapArgs),
 }
 
 /// Runs the verb.
@@ -32,5 +34,6 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         BenchVerb::Decode(args) => decode::run(args),
         BenchVerb::Infer(args) => infer::run(args),
         BenchVerb::Pretrain(args) => pretrain::run(args),
+        BenchVerb::Trap(args) => trap::run(args),
     }
 }
