@@ -29,7 +29,9 @@ impl Unit<'_> {
     /// itself.
     pub fn of_degrees(row: usize, place: Option<LatLon>, degrees: f64) -> Self {
         place.map_or(Self::Row(row), |place| {
-            Self::Cell((place.lat() / degrees).floor() as i32, (place.lon() / degrees).floor() as i32)
+            // longitude 180 is -180
+            let lon = if place.lon() >= 180.0 { -180.0 } else { place.lon() };
+            Self::Cell((place.lat() / degrees).floor() as i32, (lon / degrees).floor() as i32)
         })
     }
 

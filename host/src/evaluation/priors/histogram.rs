@@ -2,21 +2,24 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use csp_models::{place::LatLon, situation::Situation};
+use csp_models::situation::Situation;
 
 use super::{Prior, Seen, dated, frequencies, smoothed};
+use crate::data::units::Unit;
 
 /// Classes counted in cells of latitude and longitude, and there in parts of the year.
 #[derive(Clone, Debug)]
 pub struct Histogram {
-    /// By cell and part of the year; the whole year without one.
-    cells: Arc<HashMap<(i32, i32, Option<u32>), Vec<f64>>>,
+    cells: Arc<HashMap<Bin, Vec<f64>>>,
     frequencies: Arc<Vec<f64>>,
     degrees: f64,
     smoothing: f64,
     /// Equal parts of the year; 1: dates do not count.
     parts: u32,
 }
+
+/// Cell and part of the year; the whole year without one.
+type Bin = (Unit<'static>, Option<u32>);
 
 impl Histogram {
     /// Counts labelled places in cells of `degrees`, whatever the date; all rows' frequencies count
@@ -28,12 +31,12 @@ impl Histogram {
     /// Counts each of `parts` equal parts of the year for itself too; there the cell's whole year counts
     /// `smoothing` rows.
     pub fn with_season(rows: &[Seen], classes: usize, degrees: f64, smoothing: f64, parts: u32) -> Self {
-        let mut cells: HashMap<_, Vec<f64>> = HashMap::new();
+        let mut cells: HashMap<Bin, Vec<f64>> = HashMap::new();
         for &(here, class) in rows {
-            let (row, column) = cell(here.at, degrees);
+            let cell = cell(here, degrees);
             let part = part(here, parts).filter(|_| parts > 1);
             for part in [None].into_iter().chain(part.map(Some)) {
-                cells.entry((row, column, part)).or_insert_with(|| vec![0.0; classes])[class.index()] += 1.0;
+                cells.entry((cell, part)).or_insert_with(|| vec![0.0; classes])[class.index()] += 1.0;
             }
         }
         let frequencies = Arc::new(frequencies(rows, classes));
@@ -53,21 +56,19 @@ impl Histogram {
     }
 }
 
+fn cell(here: Situation, degrees: f64) -> Unit<'static> {
+    Unit::of_degrees(0, Some(here.at), degrees)
+}
+
 /// The part of the year, of so many; `None` where the date is not known.
 fn part(here: Situation, parts: u32) -> Option<u32> {
     here.date.map(|date| (date.value() * f64::from(parts)) as u32)
 }
 
-fn cell(at: LatLon, degrees: f64) -> (i32, i32) {
-    // longitude 180 is -180
-    let lon = if at.lon() >= 180.0 { -180.0 } else { at.lon() };
-    ((at.lat() / degrees).floor() as i32, (lon / degrees).floor() as i32)
-}
-
 impl Prior for Histogram {
     fn shares(&self, here: Situation) -> Vec<f64> {
-        let (row, column) = cell(here.at, self.degrees);
-        let counts = |part| self.cells.get(&(row, column, part));
+        let cell = cell(here, self.degrees);
+        let counts = |part| self.cells.get(&(cell, part));
         let year = match counts(None) {
             Some(counts) => smoothed(counts, &self.frequencies, self.smoothing),
             None => self.frequencies.to_vec(),
