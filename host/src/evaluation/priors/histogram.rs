@@ -10,14 +10,16 @@ use crate::data::units::Unit;
 /// Classes counted in cells of latitude and longitude, and there in parts of the year.
 #[derive(Clone, Debug)]
 pub struct Histogram {
-    /// By cell and part of the year; the whole year without one.
-    cells: Arc<HashMap<(Unit<'static>, Option<u32>), Vec<f64>>>,
+    cells: Arc<HashMap<Bin, Vec<f64>>>,
     frequencies: Arc<Vec<f64>>,
     degrees: f64,
     smoothing: f64,
     /// Equal parts of the year; 1: dates do not count.
     parts: u32,
 }
+
+/// Cell and part of the year; the whole year without one.
+type Bin = (Unit<'static>, Option<u32>);
 
 impl Histogram {
     /// Counts labelled places in cells of `degrees`, whatever the date; all rows' frequencies count
@@ -29,7 +31,7 @@ impl Histogram {
     /// Counts each of `parts` equal parts of the year for itself too; there the cell's whole year counts
     /// `smoothing` rows.
     pub fn with_season(rows: &[Seen], classes: usize, degrees: f64, smoothing: f64, parts: u32) -> Self {
-        let mut cells: HashMap<_, Vec<f64>> = HashMap::new();
+        let mut cells: HashMap<Bin, Vec<f64>> = HashMap::new();
         for &(here, class) in rows {
             let cell = cell(here, degrees);
             let part = part(here, parts).filter(|_| parts > 1);
