@@ -32,8 +32,8 @@
 //! 0.46 M on the A53, but 0.05 ms instead of 0.03 on x86, and a trap asks once a place, not once a picture.
 //!
 //! tract's f32 is close to onnxruntime's on the boards (204 against 184 M instructions) and 2.6 × slower on
-//! x86. `perf` of 60 pictures there: 23 % depthwise convolutions, plane by plane and row by row
-//! (`depthwise_w_f32`, `contiguous`, `process_zone_any_generic`), 44 % the loops of matrix products, 12 %
+//! x86. `perf` of 60 pictures there: 25 % depthwise convolutions, plane by plane and row by row
+//! (`depthwise_w_f32`, `contiguous`, `process_zone_any_generic`), 41 % the loops of matrix products, 10 %
 //! packing and im2col before them. A kernel of ours in the place of tract's depthwise operator (planes
 //! spread by the phase of their stride, one fused multiply-add a tap over 16 outputs, the clip inside) took
 //! 16 % instead, 21.1 ms of processor time a picture instead of 22.3: a copy into padded planes costs what

@@ -47,8 +47,7 @@ pub enum Equalise {
 /// What an int8 bundle holds beside its image network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fallback {
-    /// The image network in f32 as well: what `csp-device --prefer-f32` runs. The bundle is then a quarter
-    /// larger than one of f32 alone.
+    /// The image network in f32 as well, four times as large: what `csp-device --prefer-f32` runs.
     F32,
     /// Nothing: int8 is all the bundle can run. About a quarter of the size of one of f32.
     None,
