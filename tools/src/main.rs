@@ -11,8 +11,11 @@ mod gps_check;
 mod mcu;
 mod power_cut;
 mod random_bundle;
+mod rig;
 mod simulate_week;
 mod soak;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -34,11 +37,12 @@ enum Verb {
     PowerCut(power_cut::PowerCutArgs),
     Fuzz(fuzz::FuzzArgs),
     RandomBundle(random_bundle::RandomArgs),
+    Rig(rig::RigArgs),
     SimulateWeek(simulate_week::WeekArgs),
     Soak(soak::SoakArgs),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().verb {
         Verb::Bench(args) => bench::run(&args),
         Verb::Disdat(args) => disdat::run(&args),
@@ -49,7 +53,9 @@ fn main() -> anyhow::Result<()> {
         Verb::PowerCut(args) => power_cut::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::RandomBundle(args) => random_bundle::run(&args),
+        Verb::Rig(args) => return rig::run(&args),
         Verb::SimulateWeek(args) => simulate_week::run(&args),
         Verb::Soak(args) => soak::run(&args),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

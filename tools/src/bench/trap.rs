@@ -34,7 +34,7 @@ use sha2::{Digest, Sha256};
 use super::decode::peak_kib;
 
 /// Pictures of a trap, by name and size in pixels.
-const SIZES: [(&str, (u32, u32)); 2] = [("1080p", (1920, 1080)), ("12 MP", (4000, 3000))];
+const SIZES: [Named; 2] = [("1080p", (1920, 1080)), ("12 MP", (4000, 3000))];
 
 /// Median time of each stage from trigger to durable record, and peak memory, at 1080p and 12 MP, f32 and int8.
 ///
@@ -118,9 +118,12 @@ fn print(rows: &[Value]) {
     }
 }
 
+/// A picture's name, and its width and height.
+type Named = (&'static str, (u32, u32));
+
 /// Picture and whether f32 runs, of the configuration with that number.
-fn configuration(index: usize) -> Option<((&'static str, (u32, u32)), bool)> {
-    Some((*SIZES.get(index / 2)?, index % 2 == 0))
+fn configuration(index: usize) -> Option<(Named, bool)> {
+    Some((*SIZES.get(index / 2)?, index.is_multiple_of(2)))
 }
 
 fn spawn(args: &TrapArgs, index: usize) -> Result<Value> {
