@@ -79,7 +79,9 @@ mod tests {
         assert!(parses("csp-host keys new --sign maker.key --json"));
         assert!(!parses("csp-host keys new") && !parses("csp-host keys new --age a --sign b"));
         assert!(parses("csp-host model sign m.cspm --key maker.key"));
-        assert!(parses("csp-host model verify m.cspm --trust RWQ --json"));
+        let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+        assert!(parses(&format!("csp-host model verify m.cspm --trust {key} --json")));
+        assert!(!parses("csp-host model verify m.cspm --trust RWQ"), "no key");
         assert!(parses("csp-host logs show store --key owner.key --json"));
         assert!(parses("csp-host logs open store --key owner.key -o out"));
         assert!(!parses("csp-host logs open store -o out"), "not without a key");

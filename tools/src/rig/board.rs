@@ -39,8 +39,9 @@ pub(super) struct Board {
     monitor: Line,
     pins: Line,
     gpio: String,
-    /// Everything the console said.
+    /// Everything the console said; written to `log` in the end.
     pub said: Vec<String>,
+    log: PathBuf,
 }
 
 impl Board {
@@ -93,6 +94,7 @@ impl Board {
             pins: Line::connect(&pins)?,
             gpio: String::new(),
             said: Vec::new(),
+            log: hardware.dir.join("console.log"),
         };
         board.monitor.line()?;
         board.ask("qmp_capabilities", json!({}))?;
@@ -220,6 +222,10 @@ impl Drop for Board {
     fn drop(&mut self) {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
+        self.said.extend(self.lines.try_iter());
+        let log = fs::OpenOptions::new().create(true).append(true).open(&self.log);
+        let text = self.said.iter().map(|line| format!("{line}\n")).collect::<String>() + "--- off\n";
+        let _ = log.and_then(|mut log| log.write_all(text.as_bytes()));
     }
 }
 

@@ -21,7 +21,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -292,16 +293,18 @@ impl Trap {
     fn trigger(&mut self, acknowledged: &mut BTreeMap<u64, Option<String>>) -> Result<String> {
         let moment = Duration::from_secs(60);
         ensure!(!self.board.is_high(FLASH)?, "the flash burns before anything moved");
-        // The program may still be opening its parts: what moves goes on moving.
+        // The program may still be opening its parts, or cool down: what moves goes on moving, slower than the
+        // kernel debounces.
         let mut looks = 0;
         self.board.set_pin(PIR, true)?;
         while self.board.wait_pin(FLASH, true, Duration::from_secs(2)).is_err() {
             looks += 1;
             ensure!(looks < 60, "the flash does not go on");
             self.board.set_pin(PIR, false)?;
+            thread::sleep(Duration::from_millis(300));
             self.board.set_pin(PIR, true)?;
         }
-        let lit = std::time::Instant::now();
+        let lit = Instant::now();
         self.board.wait_pin(FLASH, false, moment)?;
         let lit = lit.elapsed().as_millis();
         self.board.set_pin(PIR, false)?;
