@@ -235,6 +235,9 @@ struct Trap {
     board: Board,
 }
 
+/// How long nothing moves before it moves again: well above `trigger.debounce_ms`, on a board that is slow.
+const STILL: Duration = Duration::from_millis(400);
+
 /// An emulated board on a busy computer is slow.
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -299,6 +302,8 @@ impl Trap {
             looks += 1;
             ensure!(looks < 60, "the flash does not go on");
             self.board.set_pin(PIR, false)?;
+            // The kernel takes a shorter low for a bounce, and sees no new rise.
+            std::thread::sleep(STILL);
             self.board.set_pin(PIR, true)?;
         }
         let lit = std::time::Instant::now();
