@@ -142,7 +142,12 @@ fn story(args: &RigArgs, checks: &mut Vec<Check>) -> Result<()> {
         check(what, found["status"] == "ok", found["found"].as_str().unwrap_or_default().into());
     }
     trap.start()?;
-    trap.entry("a first fix", &mut acknowledged, |entry| entry["Event"]["event"].get("first_fix").is_some())?;
+    // UTC is believed an epoch later than the place: pictures before that are dated by the board's own clock.
+    let mut unknown = vec!["first_fix", "clock_set"];
+    trap.entry("a first fix and UTC", &mut acknowledged, |entry| {
+        unknown.retain(|kind| entry["Event"]["event"].get(kind).is_none());
+        unknown.is_empty()
+    })?;
     for _ in 0..3 {
         let lit = trap.trigger(&mut acknowledged)?;
         check("a trigger lights the flash and is recorded", true, lit);
@@ -280,7 +285,7 @@ impl Trap {
         &mut self,
         what: &str,
         acknowledged: &mut BTreeMap<u64, Option<String>>,
-        wanted: impl Fn(&Value) -> bool,
+        mut wanted: impl FnMut(&Value) -> bool,
     ) -> Result<()> {
         self.board.wait(what, LIMIT, |line| {
             let entry: Value = serde_json::from_str(line).ok()?;
