@@ -181,18 +181,23 @@ impl Board {
         Ok(())
     }
 
-    /// Waits until the board has gone off by itself; how long that took.
+    /// Waits until the board has gone off by itself; how long that took, and whether its watchdog did it.
     ///
     /// # Errors
     /// It has not within `limit`.
-    pub fn wait_off(&mut self, limit: Duration) -> Result<Duration> {
+    pub fn wait_off(&mut self, limit: Duration) -> Result<(Duration, bool)> {
         let start = Instant::now();
         while self.qemu.try_wait()?.is_none() {
             ensure!(start.elapsed() < limit, "the board is still on after {} s", limit.as_secs());
             thread::sleep(Duration::from_millis(50));
         }
+        let took = start.elapsed();
         self.said.extend(self.lines.try_iter());
-        Ok(start.elapsed())
+        let mut watchdog = false;
+        while let Ok(event) = self.monitor.line() {
+            watchdog |= event.contains("WATCHDOG");
+        }
+        Ok((took, watchdog))
     }
 
     fn ask(&mut self, command: &str, arguments: Value) -> Result<Value> {

@@ -178,8 +178,8 @@ fn story(args: &RigArgs, checks: &mut Vec<Check>) -> Result<()> {
     trap.start()?;
     trap.entry("the start", &mut acknowledged, |entry| entry["Event"]["event"].get("started").is_some())?;
     trap.word("hang", "hung")?;
-    let off = trap.board.wait_off(Duration::from_secs(180))?;
-    check("the watchdog resets a program that hangs", true, format!("after {:.0} s", off.as_secs_f64()));
+    let (off, watchdog) = trap.board.wait_off(Duration::from_secs(180))?;
+    check("the watchdog resets a program that hangs", watchdog, format!("after {:.0} s", off.as_secs_f64()));
     Ok(())
 }
 
