@@ -111,7 +111,8 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
     }
     let scored = evaluation::score(model.as_ref(), &rows, context.voice)?;
     let mut evaluation = evaluation::summarise(model.as_ref(), &scored);
-    evaluation.modulated = evaluation::modulated(model.as_ref(), &rows, context.voice)?;
+    let modulated = evaluation::modulated(model.as_ref(), &rows, context.voice)?;
+    evaluation.modulated = modulated.map(|answers| evaluation::accuracy(&answers));
     let answers = Answers::of(model.fusion(), &scored);
     let top_k = args.top.map(|k| TopK::of(k, &answers));
     let geography = match args.regions {

@@ -45,6 +45,7 @@ pub fn training_curves(path: &Path, title: &str, curves: &[Curve]) -> Result<(),
             let mut chart = ChartBuilder::on(panel)
                 .caption(&curve.stage, ("sans-serif", 15))
                 .margin(10)
+                .margin_right(20)
                 .x_label_area_size(38)
                 .y_label_area_size(62)
                 .build_cartesian_2d(0..steps, low - pad..high + pad)?;

@@ -82,7 +82,7 @@ pub enum TrainError {
     },
     /// The loss left the numbers.
     #[error(
-        "{stage}: the loss is {loss} at step {step}; {kept}. Lower {stage}.lr in the configuration and start again, or --resume if the device was at fault"
+        "{stage}: the loss is {loss} at step {step}; {kept}. Lower {section}.lr in the configuration and start again, or --resume if the device was at fault", section = section(stage)
     )]
     NotFinite {
         /// The stage.
@@ -97,8 +97,8 @@ pub enum TrainError {
     /// The device failed in the middle of a stage.
     #[error(
         "{stage}: the device failed in step {step}: {reason}; {kept}. {}",
-        if super::runner::short_of_memory(reason) {
-            format!("If its memory is too small, halve {stage}.batch in the configuration and start again; else go on with --resume")
+        if super::guard::short_of_memory(reason) {
+            format!("If its memory is too small, {} and start again; else go on with --resume", less_memory(stage))
         } else {
             "Go on with --resume; csp-host self-check tells whether the device computes rightly".into()
         }
@@ -139,5 +139,24 @@ impl TrainError {
 
     pub(crate) fn corrupt(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
         Self::Corrupt { path: path.into(), reason: reason.to_string() }
+    }
+}
+/// Section of the configuration that a stage reads.
+fn section(stage: &str) -> &str {
+    match stage {
+        "probe" => "image.probe",
+        "modulate" => "image.modulation",
+        fold if fold.starts_with("fold-") => "finetune",
+        own => own,
+    }
+}
+
+/// What makes a stage need less memory.
+fn less_memory(stage: &str) -> String {
+    match stage {
+        "features" => "take --device cpu".into(),
+        "joint" => "halve joint.micro_batch in the configuration".into(),
+        "probe" => "take image.head = \"trained\" in the configuration or --device cpu".into(),
+        other => format!("halve {}.batch in the configuration", section(other)),
     }
 }

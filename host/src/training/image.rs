@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::{
     TrainError,
     config::{Head, Normalise},
+    guard::Blocks,
     init,
     pipeline::Job,
     published::{self, Weighing},
@@ -180,11 +181,14 @@ impl Job<'_> {
             width: self.config.backbone.network().features(),
         };
         let mut computed = false;
+        let mut blocks = Blocks::new("features", context.fragile());
         let device = context.device.clone();
         let (voice, stop) = (context.voice, context.stop);
         let features = FeatureTable::open(&self.cache, &key, voice, stop, &mut |rows| {
             computed = true;
-            image_features(&network.backbone, &pictures.pixels, rows, &pictures.input, &device)
+            blocks.run(rows, |rows| {
+                image_features(&network.backbone, &pictures.pixels, rows, &pictures.input, &device)
+            })
         })?
         .ok_or_else(|| self.interrupted("features"))?;
         if computed {

@@ -8,6 +8,7 @@
 //! | `pipeline`, `image`, `location`, `joint`, `modulation` | the stages in their order, and what passes from one to the next |
 //! | `stages` | what learns: a state and a step each |
 //! | `runner` | runs a stage: checkpoints, metrics, progress, interruption, loss watch |
+//! | `guard` | what a device that fails leaves |
 //! | [`torch_file`] | checkpoints of torch, read without running them |
 //! | `grad_cache` | large batches of pictures in the memory of small ones |
 //! | `weights`, `optim`, `init`, [`mod@rng`] | tensors by name, AdamW, first weights, streams of random numbers |
@@ -29,6 +30,7 @@ pub mod config;
 pub mod device;
 mod error;
 mod grad_cache;
+mod guard;
 mod image;
 mod init;
 mod joint;

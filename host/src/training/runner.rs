@@ -1,20 +1,14 @@
 //! Runs a stage step by step: checkpoints, metrics, progress, interruption, loss watch. The stages
 //! know nothing of any of these.
 
-use std::{
-    cell::Cell,
-    collections::BTreeMap,
-    fs,
-    panic::{self, AssertUnwindSafe},
-    path::Path,
-    time::Instant,
-};
+use std::{cell::Cell, collections::BTreeMap, fs, path::Path, time::Instant};
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{
     TrainError,
+    guard::{on_device, short_of_memory},
     optim::AdamW,
     run_dir::{Metric, RunDir, StageInfo},
     weights::Weights,
@@ -42,7 +36,7 @@ pub(crate) struct Context<'a> {
 
 impl Context<'_> {
     /// Whether a device can fail in the middle of a stage.
-    fn fragile(&self) -> bool {
+    pub fn fragile(&self) -> bool {
         self.more.iter().chain([&self.device]).any(|device| *device != Device::flex())
     }
 
@@ -178,11 +172,6 @@ pub(crate) fn run(context: &mut Context<'_>, stage: &mut dyn Stage) -> Result<We
     Ok(result)
 }
 
-/// Whether a driver's words mean that memory has run out.
-pub(crate) fn short_of_memory(reason: &str) -> bool {
-    reason.to_lowercase().contains("memory")
-}
-
 /// Which state a failure leaves.
 fn kept(run: &RunDir, stage: &'static str) -> String {
     match read(&run.under_way(stage), stage) {
@@ -193,20 +182,6 @@ fn kept(run: &RunDir, stage: &'static str) -> String {
 
 fn not_finite(run: &RunDir, stage: &'static str, step: u64, loss: f32) -> TrainError {
     TrainError::NotFinite { stage, step, loss, kept: kept(run, stage) }
-}
-
-/// Runs what computes on the device. Graphics drivers report a lost device or exhausted memory by
-/// panicking, whenever a result is read; after that nothing on the device can be relied on, so the
-/// stage ends. On the CPU a panic is a mistake of ours and stays one.
-fn on_device<T>(fragile: bool, work: impl FnOnce() -> T) -> Result<T, String> {
-    if !fragile {
-        return Ok(work());
-    }
-    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("it gave no reason");
-        text.lines().next().unwrap_or_default().to_string()
-    })
 }
 
 fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result<f64, TrainError> {
@@ -398,21 +373,22 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_fails_is_reported_and_the_cpu_is_not_guarded() {
-        assert_eq!(on_device(true, || 1), Ok(1));
-        let failed = on_device(true, || -> u8 { panic!("Out of memory: 1 GiB\nmore") });
-        assert_eq!(failed, Err("Out of memory: 1 GiB".into()));
-        let cpu = panic::catch_unwind(|| on_device(false, || -> u8 { panic!("ours") }));
-        assert!(cpu.is_err());
-        let error = |reason: &str| {
+    fn a_device_that_fails_says_what_to_do() {
+        let error = |stage: &'static str, reason: &str| {
             let (reason, kept) = (reason.to_string(), "the checkpoint of step 20 is kept".to_string());
-            TrainError::DeviceLost { stage: "pretrain", step: 30, reason, kept }.to_string()
+            TrainError::DeviceLost { stage, step: 30, reason, kept }.to_string()
         };
-        assert!(error("Out of memory").contains("halve pretrain.batch"), "{}", error("Out of memory"));
-        assert!(
-            error("device lost").contains("step 20 is kept. Go on with --resume"),
-            "{}",
-            error("device lost")
-        );
+        for (stage, fix) in [
+            ("pretrain", "halve pretrain.batch"),
+            ("fold-2", "halve finetune.batch"),
+            ("modulate", "halve image.modulation.batch"),
+            ("joint", "halve joint.micro_batch"),
+            ("probe", "--device cpu"),
+        ] {
+            let error = error(stage, "Out of memory");
+            assert!(error.contains(fix), "{error}");
+        }
+        let lost = error("pretrain", "device lost");
+        assert!(lost.contains("step 20 is kept. Go on with --resume"), "{lost}");
     }
 }

@@ -23,7 +23,7 @@ use crate::{
         units::{self, Unit},
     },
     evaluation::{
-        Answers, RunPredictor, Scored, image_logits, labelled, place_scores,
+        self, Answers, RunPredictor, Scored, image_logits, labelled, place_scores,
         priors::{self, Kind},
     },
     training::{
@@ -131,7 +131,8 @@ const SUPERVISED: &str = "supervised";
 
 impl Cell<'_> {
     fn measure(&self, methods: &[Method], figures: &mut BTreeMap<Method, Figures>) -> Result<(), SweepError> {
-        let supervised_only = methods.contains(&Method::Supervised) && !methods.contains(&Method::Csp);
+        let needs = |method| methods.contains(&method);
+        let supervised_only = needs(Method::Supervised) && !needs(Method::Csp) && !needs(Method::Modulated);
         let first = self.run(if supervised_only { SUPERVISED } else { CSP }, None)?;
         let rows = labelled(self.data, Some(self.options.split), &first.predictor.model.labels)?;
         let voice = self.options.voice;
@@ -165,6 +166,11 @@ impl Cell<'_> {
                     };
                     let scored = place_scores(&run.predictor, &rows, images)?;
                     of_scored(&run.predictor.model.fusion, &scored)
+                }
+                Method::Modulated => {
+                    let answers = evaluation::modulated(&first.predictor, &rows, voice)?;
+                    let answers = answers.ok_or(SweepError::NotModulated)?;
+                    Figures { fused: Measures::of(&answers), alone: None, setting: String::new() }
                 }
                 Method::Knn => self.prior(Kind::Neighbours, &first, &rows, &images)?,
                 Method::Histogram => self.prior(Kind::Histogram, &first, &rows, &images)?,

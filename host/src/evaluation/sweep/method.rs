@@ -14,6 +14,8 @@ pub enum Method {
     Supervised,
     /// The same, pre-trained on all pictures with places.
     Csp,
+    /// The image head that the place of the CSP run has a say in; needs `image.modulation.enabled`.
+    Modulated,
     /// The k nearest labelled places.
     Knn,
     /// Counts in cells of a grid.
@@ -32,6 +34,7 @@ impl Method {
             Self::Image => "image only",
             Self::Supervised => "supervised location",
             Self::Csp => "CSP",
+            Self::Modulated => "modulated by CSP",
             Self::Knn => "nearest neighbours",
             Self::Histogram => "grid histogram",
             Self::Kde => "kernel density",

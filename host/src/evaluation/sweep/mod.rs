@@ -96,6 +96,9 @@ pub enum SweepError {
         /// What differs.
         reason: String,
     },
+    /// The modulated head is asked for and not trained.
+    #[error("method modulated: set image.modulation.enabled = true in the configuration")]
+    NotModulated,
     /// The picture could not be drawn.
     #[error(transparent)]
     Plot(#[from] plots::PlotError),
@@ -106,6 +109,9 @@ pub enum SweepError {
 /// # Errors
 /// [`SweepError`]; what is done stays done.
 pub fn run(data: &Dataset, options: &SweepOptions<'_>) -> Result<SweepTable, SweepError> {
+    if options.methods.contains(&Method::Modulated) && !options.config.image.modulation.enabled {
+        return Err(SweepError::NotModulated);
+    }
     let mut table = SweepTable::new(options);
     for (number, &by) in options.plans.iter().enumerate() {
         let divided = plan::divide(by, data, options.split)?;

@@ -1,12 +1,9 @@
 //! Stage `backbone`: the image network, end to end, on the labelled rows and no others.
 
-use burn::{
-    optim::{GradientsAccumulator, GradientsParams},
-    tensor::{Device, Int, Tensor, activation::log_softmax},
-};
+use burn::tensor::{Device, Int, Tensor, activation::log_softmax};
 use csp_models::{labels::ClassId, manifest::ImageInput, nn::ImageClassifier};
 
-use super::{PictureViews, indices, steps_for, warmup};
+use super::{PictureViews, indices, parts::Parts, steps_for, warmup};
 use crate::{
     features::{Augment, PixelCache},
     training::{
@@ -29,9 +26,8 @@ pub(crate) struct Backbone<'a> {
     views: PictureViews<'a>,
     /// (index into the pixel cache, class)
     rows: Vec<(usize, ClassId)>,
-    /// Parts of a step that pass through the network one after another; more where memory is short. Batch
-    /// normalisation then looks at a part, not at the whole.
-    parts: usize,
+    /// With more than one, batch normalisation looks at a part, not at the whole.
+    parts: Parts,
     device: Device,
 }
 
@@ -63,7 +59,7 @@ impl<'a> Backbone<'a> {
             config: config.clone(),
             views: PictureViews { pixels, input, augment, seed, purpose: "backbone/augment" },
             rows,
-            parts: 1,
+            parts: Parts::WHOLE,
             device: device.clone().autodiff(),
         }
     }
@@ -104,31 +100,21 @@ impl Stage for Backbone<'_> {
     fn step(&mut self, step: u64) -> Result<Done, TrainError> {
         let rows: Vec<(usize, ClassId)> =
             self.batches.at(step).iter().map(|&i| self.rows[i as usize]).collect();
-        let mut first = step * self.config.batch as u64;
-        let mut gradients = GradientsAccumulator::new();
-        let mut losses = Vec::with_capacity(self.parts);
-        for part in rows.chunks(rows.len().div_ceil(self.parts)) {
-            let (images, classes) = self.batch(part, first)?;
-            first += part.len() as u64;
-            let mut loss = cross_entropy(self.network.forward(images), classes, self.config.label_smoothing);
-            if part.len() < rows.len() {
-                loss = loss * (part.len() as f64 / rows.len() as f64);
-            }
-            let of_part = GradientsParams::from_grads(loss.backward(), &self.network);
-            gradients.accumulate(&self.network, of_part);
-            losses.push(loss.inner());
-        }
-        let loss = Tensor::cat(losses, 0).sum();
+        let first = step * self.config.batch as u64;
+        let (loss, gradients) = self.parts.gradients(&self.network, rows.len(), |part| {
+            let from = first + part.start as u64;
+            let (images, classes) = self.batch(&rows[part], from)?;
+            Ok(cross_entropy(self.network.forward(images), classes, self.config.label_smoothing))
+        })?;
         let lr = cosine(self.config.lr, step, self.steps, warmup(self.steps));
-        self.network = self.optimizer.step(self.network.clone(), gradients.grads(), lr, |_| 1.0);
+        self.network = self.optimizer.step(self.network.clone(), gradients, lr, |_| 1.0);
         Ok(Done { loss, lr, samples: rows.len() })
     }
     fn optimizer(&mut self) -> &mut AdamW {
         &mut self.optimizer
     }
     fn halve(&mut self) -> bool {
-        self.parts *= 2;
-        self.parts <= self.batches.size()
+        self.parts.halve(self.batches.size())
     }
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
         self.network = from.apply("image", self.network.clone())?;

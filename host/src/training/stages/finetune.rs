@@ -1,12 +1,11 @@
 //! Stage `finetune`: the class matrix on the location encoder, and the encoder under it, learn from
 //! the labelled rows which class is where.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use burn::{
     module::{Module, Param},
     nn::LinearConfig,
-    optim::GradientsParams,
     tensor::{Device, Int, Tensor, TensorData},
 };
 use csp_models::{
@@ -16,7 +15,7 @@ use csp_models::{
 };
 use rand::RngExt;
 
-use super::{dropout::Dropout, indices, steps_for, warmup};
+use super::{dropout::Dropout, indices, parts::Parts, steps_for, warmup};
 use crate::{
     features::{location_presence, position_features},
     training::{
@@ -67,7 +66,19 @@ pub(crate) struct Finetune {
     users: Option<Tensor<1, Int>>,
     /// Rows that are only watched.
     aside: Vec<(Situation, ClassId)>,
+    parts: Parts,
     device: Device,
+}
+
+/// What a step looks at, row by row.
+struct Draw {
+    rows: Vec<u32>,
+    /// Where the rows are taken to be; where they are, with `None`.
+    blurred: Option<Vec<Situation>>,
+    /// Random places, where there is a term for them.
+    random: Option<Vec<Situation>>,
+    /// Random classes that are not the ones seen, where there is a term for them.
+    others: Option<Vec<i32>>,
 }
 
 /// What the stage starts from.
@@ -170,19 +181,69 @@ impl Finetune {
             seen: (seen, classes),
             users,
             aside,
+            parts: Parts::WHOLE,
             device,
         })
     }
 
-    /// For each row of the step a random class that is not the one seen.
-    fn others(&mut self, step: u64) -> Tensor<1, Int> {
-        let (seen, classes) = (&self.seen.0, self.seen.1 as u32);
-        let mut rng = rng::stream(self.seed, "finetune/others", step);
-        let mut other = |class: ClassId| {
-            let shift = if classes > 1 { rng.random_range(1..classes) } else { 0 };
-            ((u32::from(class.0) + shift) % classes) as i32
-        };
-        indices(self.batches.at(step).iter().map(|&row| other(seen[row as usize])), &self.device)
+    /// What step `step` looks at.
+    fn draw(&mut self, step: u64) -> Draw {
+        let rows = self.batches.at(step).to_vec();
+        let (config, seed, batch) = (&self.config, self.seed, rows.len());
+        let blurred = (config.blur_km > 0.0).then(|| {
+            let mut rng = rng::stream(seed, "finetune/blur", step);
+            let mut blur =
+                |seen: Situation| Situation { at: moved(seen.at, config.blur_km, &mut rng), ..seen };
+            rows.iter().map(|&row| blur(self.places[row as usize])).collect()
+        });
+        let elsewhere = matches!(config.loss.kind, PresenceKind::Full | PresenceKind::Ssdl)
+            && config.loss.background_weight != 0.0;
+        let random = elsewhere.then(|| {
+            let stream = (seed, "finetune/random", step);
+            random_places(config.negatives, self.location.encoder.season(), stream, batch)
+        });
+        let others = (config.loss.kind == PresenceKind::Slds).then(|| {
+            let (seen, classes) = (&self.seen.0, self.seen.1 as u32);
+            let mut rng = rng::stream(seed, "finetune/others", step);
+            let mut other = |class: ClassId| {
+                let shift = if classes > 1 { rng.random_range(1..classes) } else { 0 };
+                ((u32::from(class.0) + shift) % classes) as i32
+            };
+            rows.iter().map(|&row| other(seen[row as usize])).collect()
+        });
+        Draw { rows, blurred, random, others }
+    }
+
+    /// The mean loss `[1]` over some rows of a step.
+    fn loss(
+        &self,
+        draw: &Draw,
+        part: Range<usize>,
+        dropout: &mut dyn FnMut(Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<1> {
+        let batch = part.len();
+        let features = |places: &[Situation]| position_features(&self.location.encoder, places, &self.device);
+        let rows = indices(draw.rows[part.clone()].iter().map(|&i| i as i32), &self.device);
+        let mut positions = vec![match &draw.blurred {
+            Some(places) => features(&places[part.clone()]),
+            None => self.positions.clone().select(0, rows.clone()),
+        }];
+        positions.extend(draw.random.as_ref().map(|places| features(&places[part.clone()])));
+        let network = &self.trained.location;
+        let embedding = network.encoder.forward_dropping(Tensor::cat(positions, 0), dropout);
+        let logits = network.classes.forward(embedding.clone());
+        let background = draw.random.is_some().then(|| logits.clone().narrow(0, batch, batch));
+        let classes = self.classes.clone().select(0, rows.clone());
+        let weights = self.weights.clone().map(|weights| weights.select(0, classes.clone()));
+        let others = draw.others.as_ref().map(|others| others[part].iter().copied());
+        self.config.loss.loss(Observed {
+            weights,
+            logits: logits.narrow(0, 0, batch),
+            background,
+            classes,
+            others: others.map(|others| indices(others, &self.device)),
+            users: self.of_users(rows, embedding),
+        })
     }
 
     /// The photographers of the rows `[B]` against the embeddings `[B, d]`, or `[2B, d]` with random
@@ -238,46 +299,12 @@ impl Stage for Finetune {
         self.batches.steps_per_epoch()
     }
     fn step(&mut self, step: u64) -> Result<Done, TrainError> {
-        let config = self.config.loss;
-        let rows = indices(self.batches.at(step).iter().map(|&i| i as i32), &self.device);
-        let batch = self.batches.size();
-        let mut parts = vec![if self.config.blur_km > 0.0 {
-            let mut rng = rng::stream(self.seed, "finetune/blur", step);
-            let places: Vec<Situation> = (self.batches.at(step).iter())
-                .map(|&row| {
-                    let seen = self.places[row as usize];
-                    Situation { at: moved(seen.at, self.config.blur_km, &mut rng), ..seen }
-                })
-                .collect();
-            position_features(&self.location.encoder, &places, &self.device)
-        } else {
-            self.positions.clone().select(0, rows.clone())
-        }];
-        let elsewhere = matches!(config.kind, PresenceKind::Full | PresenceKind::Ssdl);
-        if elsewhere && config.background_weight != 0.0 {
-            let stream = (self.seed, "finetune/random", step);
-            let seasonal = self.location.encoder.season();
-            let places = random_places(self.config.negatives, seasonal, stream, batch);
-            parts.push(position_features(&self.location.encoder, &places, &self.device));
-        }
-        let with_background = parts.len() == 2;
+        let draw = self.draw(step);
         let mut dropout = Dropout::new(self.location.dropout, self.seed, "finetune/dropout", step);
-        let network = &self.trained.location;
-        let embedding = network.encoder.forward_dropping(Tensor::cat(parts, 0), &mut |x| dropout.apply(x));
-        let logits = network.classes.forward(embedding.clone());
-        let background = with_background.then(|| logits.clone().narrow(0, batch, batch));
-        let classes = self.classes.clone().select(0, rows.clone());
-        let weights = self.weights.clone().map(|weights| weights.select(0, classes.clone()));
-        let observed = Observed {
-            weights,
-            logits: logits.narrow(0, 0, batch),
-            background,
-            classes,
-            others: (config.kind == PresenceKind::Slds).then(|| self.others(step)),
-            users: self.of_users(rows, embedding),
-        };
-        let loss = config.loss(observed);
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.trained);
+        let batch = draw.rows.len();
+        let (loss, gradients) = self
+            .parts
+            .gradients(&self.trained, batch, |part| Ok(self.loss(&draw, part, &mut |x| dropout.apply(x))))?;
         let lr = cosine(self.config.lr, step, self.steps, warmup(self.steps));
         let encoder = if self.pretrained { self.config.encoder_lr } else { 1.0 };
         let scale = |path: &str| if path.starts_with("location.encoder") { encoder } else { 1.0 };
@@ -292,6 +319,9 @@ impl Stage for Finetune {
     }
     fn optimizer(&mut self) -> &mut AdamW {
         &mut self.optimizer
+    }
+    fn halve(&mut self) -> bool {
+        self.parts.halve(self.batches.size())
     }
     fn save(&mut self, into: &mut Weights) {
         *into = Weights::of("trained", &self.trained);

@@ -5,6 +5,7 @@ mod dropout;
 mod finetune;
 mod joint;
 mod modulate;
+mod parts;
 mod picture_views;
 mod places;
 mod pretrain;

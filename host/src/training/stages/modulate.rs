@@ -1,8 +1,8 @@
 //! Stage `modulate`: the image head conditioned on the place, on frozen features and a frozen location
 //! encoder, from the labelled rows.
 
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn::{module::Module, optim::GradientsParams};
 use csp_models::{
     encoder::PositionEncoder,
     nn::{LocationHead, ModulatedHead},
@@ -11,7 +11,7 @@ use csp_models::{
 };
 use rand::RngExt;
 
-use super::{backbone::cross_entropy, indices, warmup};
+use super::{backbone::cross_entropy, indices, parts::Parts, warmup};
 use crate::{
     features::position_features,
     training::{
@@ -36,6 +36,7 @@ pub(crate) struct Modulate {
     features: Tensor<2>,
     embeddings: Tensor<2>,
     classes: Tensor<1, Int>,
+    parts: Parts,
     device: Device,
 }
 
@@ -62,6 +63,7 @@ impl Modulate {
             features: Tensor::from_inner(features),
             embeddings: Tensor::from_inner(embeddings),
             classes: indices(classes, &device),
+            parts: Parts::WHOLE,
             device,
         }
     }
@@ -105,18 +107,24 @@ impl Stage for Modulate {
             .map(|_| if rng.random::<f64>() < self.config.hidden_places { 0.0 } else { 1.0 })
             .collect();
         let shown = Tensor::<2>::from_data(TensorData::new(shown, [batch, 1]), &self.device);
-        let logits = self.network.forward(
-            self.features.clone().select(0, rows.clone()),
-            self.embeddings.clone().select(0, rows.clone()) * shown,
-        );
-        let loss = cross_entropy(logits, self.classes.clone().select(0, rows), 0.0);
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.network);
+        let (loss, gradients) = self.parts.gradients(&self.network, batch, |part| {
+            let (from, len) = (part.start, part.len());
+            let (rows, shown) = (rows.clone().narrow(0, from, len), shown.clone().narrow(0, from, len));
+            let logits = self.network.forward(
+                self.features.clone().select(0, rows.clone()),
+                self.embeddings.clone().select(0, rows.clone()) * shown,
+            );
+            Ok(cross_entropy(logits, self.classes.clone().select(0, rows), 0.0))
+        })?;
         let lr = cosine(self.config.lr, step, self.config.steps, warmup(self.config.steps));
         self.network = self.optimizer.step(self.network.clone(), gradients, lr, |_| 1.0);
         Ok(Done { loss, lr, samples: batch })
     }
     fn optimizer(&mut self) -> &mut AdamW {
         &mut self.optimizer
+    }
+    fn halve(&mut self) -> bool {
+        self.parts.halve(self.batches.size())
     }
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
         self.network = from.apply("modulated", self.network.clone())?;

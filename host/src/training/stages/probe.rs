@@ -2,11 +2,10 @@
 
 use burn::{
     nn::Linear,
-    optim::GradientsParams,
     tensor::{Device, Int, Tensor},
 };
 
-use super::{backbone::cross_entropy, warmup};
+use super::{backbone::cross_entropy, parts::Parts, warmup};
 use crate::training::{
     TrainError,
     config::ProbeConfig,
@@ -22,6 +21,7 @@ pub(crate) struct Probe {
     config: ProbeConfig,
     features: Tensor<2>,
     classes: Tensor<1, Int>,
+    parts: Parts,
     device: Device,
 }
 
@@ -42,6 +42,7 @@ impl Probe {
             config: *config,
             features: Tensor::from_inner(features),
             classes: super::indices(classes, &device),
+            parts: Parts::WHOLE,
             device,
         }
     }
@@ -58,15 +59,21 @@ impl Stage for Probe {
         1
     }
     fn step(&mut self, step: u64) -> Result<Done, TrainError> {
-        let logits = self.head.forward(self.features.clone());
-        let loss = cross_entropy(logits, self.classes.clone(), 0.0);
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.head);
+        let rows = self.classes.dims()[0];
+        let (loss, gradients) = self.parts.gradients(&self.head, rows, |part| {
+            let (from, len) = (part.start, part.len());
+            let logits = self.head.forward(self.features.clone().narrow(0, from, len));
+            Ok(cross_entropy(logits, self.classes.clone().narrow(0, from, len), 0.0))
+        })?;
         let lr = cosine(self.config.lr, step, self.config.steps, warmup(self.config.steps));
         self.head = self.optimizer.step(self.head.clone(), gradients, lr, |_| 1.0);
-        Ok(Done { loss, lr, samples: self.classes.dims()[0] })
+        Ok(Done { loss, lr, samples: rows })
     }
     fn optimizer(&mut self) -> &mut AdamW {
         &mut self.optimizer
+    }
+    fn halve(&mut self) -> bool {
+        self.parts.halve(self.classes.dims()[0])
     }
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
         self.head = from.apply("head", self.head.clone())?;
