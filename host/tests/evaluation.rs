@@ -182,6 +182,43 @@ fn a_sweep_is_resumed_extended_and_refused_when_stale() {
 }
 
 #[test]
+fn a_sweep_needs_no_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut data = dataset(dir.path());
+    data.rows.iter_mut().for_each(|row| row.image = None);
+    let out = dir.path().join("sweep");
+    let methods = [Method::Supervised, Method::Knn];
+    let table = sweep::run(&data, &options(&out, &methods, &[SplitBy::Given])).unwrap().to_string();
+    assert!(table.contains("nearest neighbours"), "{table}");
+    let csp = sweep::run(&data, &options(&out, &[Method::Csp], &[SplitBy::Given])).unwrap_err().to_string();
+    assert!(csp.contains("picture") && csp.contains("CSP"), "{csp}");
+}
+
+#[test]
+fn classes_that_training_never_saw_count_as_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut data = dataset(dir.path());
+    let dodo = csp_models::labels::ClassId(data.labels.len() as u16);
+    data.labels.0.push(csp_models::labels::Label::new("dodo"));
+    let val = data.rows.iter_mut().filter(|row| row.split == Some(Split::Val));
+    let changed = val.step_by(2).map(|row| row.class = Some(dodo)).count();
+    let out = dir.path().join("sweep");
+    let methods = [Method::Image, Method::Csp];
+    let table = sweep::run(&data, &options(&out, &methods, &[SplitBy::Given])).unwrap();
+    let model =
+        TrainedModel::load(&out.join("runs/labels-0.5-seed-0/csp"), &burn::tensor::Device::flex()).unwrap();
+    assert!(model.labels.find("dodo").is_none(), "no column that nothing has taught");
+    let val = data.rows.iter().filter(|row| row.split == Some(Split::Val)).count();
+    let most = 1.0 - changed as f64 / val as f64;
+    let json = serde_json::to_value(&table).unwrap();
+    for line in json.as_array().unwrap() {
+        let top1 = line["top1"]["mean"].as_f64().unwrap();
+        assert!(top1 <= most + 1e-9, "{line}: at most {most} can be right");
+        assert_eq!(line["n"], val, "none is left out");
+    }
+}
+
+#[test]
 fn a_class_from_places_joins_the_prior_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let data = dataset(dir.path());

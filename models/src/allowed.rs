@@ -81,6 +81,7 @@ mod tests {
         let cat = |name: &str| Label {
             name: name.into(),
             lineage: vec![Taxon { rank: "family".into(), name: "Felidae".into() }],
+            placed: true,
         };
         Labels(vec![cat("lynx"), cat("tiger"), Label::new("hare"), Label::new("human")])
     }

@@ -310,6 +310,7 @@ mod tests {
                 Taxon { rank: "family".into(), name: "Felidae".into() },
                 Taxon { rank: "genus".into(), name: genus.into() },
             ],
+            placed: true,
         };
         let labels = Labels(vec![
             cat("lynx", "Lynx"),

@@ -147,6 +147,7 @@ mod tests {
         let hunter = Label {
             name: "hunter".into(),
             lineage: vec![Taxon { rank: "genus".into(), name: "Homo".into() }],
+            placed: true,
         };
         assert_eq!(Groups::default().of(&hunter), Some(Group::Human));
     }

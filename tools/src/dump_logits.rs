@@ -50,7 +50,8 @@ pub fn run(args: &DumpArgs) -> Result<()> {
     let bundle = Bundle::open(&args.model)?;
     let manifest = &bundle.manifest;
     let dataset = data::open(&args.table, None)?.dataset;
-    let rows = evaluation::labelled(&dataset, args.split, &manifest.labels)?;
+    let mut rows = evaluation::labelled(&dataset, args.split, &manifest.labels)?;
+    rows.retain(|(_, class)| *class != evaluation::UNKNOWN);
     let count = rows.len().min(args.limit);
     let rows: Vec<_> = (0..count).map(|i| rows[i * rows.len() / count]).collect();
     let paths: Vec<&Path> = rows.iter().filter_map(|(row, _)| row.image.as_deref()).collect();

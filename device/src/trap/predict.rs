@@ -183,7 +183,7 @@ impl<C: Classifier> Predictor<C> {
         }
         let mut missing = false;
         let seasonal = self.classifier.is_seasonal();
-        let prior = fusion::presence(&place, day, seasonal, |point| {
+        let mut prior = fusion::presence(&place, day, seasonal, |point| {
             let logits = self.classifier.location_logits(point)?;
             missing |= logits.is_none();
             Ok(logits.unwrap_or_default())
@@ -191,6 +191,7 @@ impl<C: Classifier> Predictor<C> {
         if missing {
             return Ok((None, false));
         }
+        self.classifier.labels().stand_in(&mut prior);
         self.priors.truncate(PRIORS - 1);
         self.priors.insert(0, (key, prior.clone()));
         Ok((Some(prior), true))

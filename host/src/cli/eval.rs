@@ -102,6 +102,9 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
             EvaluationError::Empty { data: data.source.display().to_string(), split: args.split }.into()
         );
     }
+    if let Some(unknown) = evaluation::about_unknown(&data, &rows) {
+        context.voice.say(&unknown);
+    }
     let undated = evaluation::undated(model.as_ref(), &rows);
     if undated > 0 {
         context.voice.say(&format!(

@@ -32,9 +32,10 @@ pub fn top(k: usize, ranks: &[usize]) -> f64 {
 }
 
 /// Rank of a class among scores `[classes]`, 1 = best; ties count for the lower class number, as in
-/// [`csp_models::fusion::ranked`]. A class that has no score comes after all that have.
+/// [`csp_models::fusion::ranked`]. A class that has no score, or NaN, comes after all that have.
 pub fn rank_of<T: PartialOrd + Copy>(class: ClassId, scores: &[T]) -> usize {
-    let Some(&own) = scores.get(class.index()) else { return scores.len() + 1 };
+    let own = scores.get(class.index()).filter(|own| own.partial_cmp(own).is_some());
+    let Some(&own) = own else { return scores.len() + 1 };
     let above = |(i, score): (usize, &T)| *score > own || (*score == own && i < class.index());
     1 + scores.iter().enumerate().filter(|&entry| above(entry)).count()
 }
@@ -56,6 +57,12 @@ mod tests {
         let mrr = (1.0 + 1.0 + 1.0 / 3.0 + 0.25) / 4.0;
         assert_eq!(Accuracy::of(&[1, 1, 3, 4]), Accuracy { top1: 0.5, top3: 0.75, mrr, n: 4 });
         assert_eq!(Accuracy::of(&[]), Accuracy::default());
+    }
+
+    #[test]
+    fn what_has_no_score_is_last() {
+        assert_eq!(rank_of(ClassId(1), &[0.1, f64::NAN, 0.2]), 4);
+        assert_eq!(rank_of(super::super::UNKNOWN, &[0.1, 0.7, 0.2]), 4);
     }
 
     proptest! {

@@ -151,10 +151,10 @@ pub fn accuracy(answers: &[Answer]) -> Accuracy {
 /// Why a model cannot be evaluated on a data set.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluationError {
-    /// The data has a class the model does not know.
+    /// The data has no class that the model knows.
     #[error(
-        "{data}: class {class:?} (first in {row}) is unknown to the model, which knows {known}; \
-         rename it in the table or leave those rows out"
+        "{data}: class {class:?} (first in {row}) and all others are unknown to the model, which knows {known}; \
+         rename them in the table, or take the model that was trained for it"
     )]
     UnknownClass {
         /// The data set.
@@ -193,11 +193,15 @@ pub struct Scored {
     pub presence: Option<Vec<f64>>,
 }
 
-/// The labelled rows of a split (all splits for `None`), with their classes as the model numbers them:
-/// those with a picture, and where none has one, those with a place.
+/// The class of rows that are of none of the model's: no score is its own, so it counts as wrong.
+pub const UNKNOWN: ClassId = ClassId(u16::MAX);
+
+/// The labelled rows of a split (all splits for `None`), with their classes as the model numbers them
+/// ([`UNKNOWN`] where it has no such class): those with a picture, and where none has one, those with a
+/// place.
 ///
 /// # Errors
-/// [`EvaluationError::UnknownClass`] and [`EvaluationError::Empty`].
+/// [`EvaluationError::UnknownClass`] where the model knows none of them, and [`EvaluationError::Empty`].
 pub fn labelled<'a>(
     data: &'a Dataset,
     split: Option<Split>,
@@ -211,22 +215,36 @@ pub fn labelled<'a>(
         if if pictured { row.image.is_none() } else { row.place.is_none() } {
             continue;
         }
-        let name = data.labels.name(class);
-        let Some(truth) = model.find(name) else {
-            let known: Vec<&str> = model.0.iter().take(8).map(|label| label.name.as_str()).collect();
-            return Err(EvaluationError::UnknownClass {
-                data: data.source.display().to_string(),
-                class: name.into(),
-                row: row.name.clone(),
-                known: known.join(", ") + if model.len() > known.len() { ", …" } else { "" },
-            });
-        };
-        rows.push((row, truth));
+        rows.push((row, model.find(data.labels.name(class)).unwrap_or(UNKNOWN)));
     }
-    if rows.is_empty() {
+    let Some((first, _)) = rows.first() else {
         return Err(EvaluationError::Empty { data: data.source.display().to_string(), split });
+    };
+    if rows.iter().all(|(_, truth)| *truth == UNKNOWN) {
+        let known: Vec<&str> = model.0.iter().take(8).map(|label| label.name.as_str()).collect();
+        return Err(EvaluationError::UnknownClass {
+            data: data.source.display().to_string(),
+            class: first.class.map_or("?", |class| data.labels.name(class)).into(),
+            row: first.name.clone(),
+            known: known.join(", ") + if model.len() > known.len() { ", …" } else { "" },
+        });
     }
     Ok(rows)
+}
+
+/// What is to be said of rows whose class the model does not know; `None` without any.
+pub fn about_unknown(data: &Dataset, rows: &[(&Row, ClassId)]) -> Option<String> {
+    let of = rows.iter().filter(|(_, truth)| *truth == UNKNOWN).filter_map(|(row, _)| row.class);
+    let mut counts = std::collections::BTreeMap::new();
+    of.for_each(|class| *counts.entry(data.labels.name(class)).or_insert(0usize) += 1);
+    let each: Vec<String> = counts.iter().map(|(name, count)| format!("{name} ({count})")).collect();
+    (!each.is_empty()).then(|| {
+        let rows: usize = counts.values().sum();
+        format!(
+            "{rows} rows are of classes that the model does not know and count as wrong: {}",
+            each.join(", ")
+        )
+    })
 }
 
 /// The rows that a model can say something about: by their picture, or by their place.

@@ -59,7 +59,9 @@ pub trait Predictor: Sync {
     /// # Errors
     /// Those of [`location_logits`](Self::location_logits).
     fn presence(&self, places: &[Situation]) -> Result<Vec<Vec<f64>>, String> {
-        features::presence_of(self.is_seasonal(), places, |places| self.many_location_logits(places))
+        features::presence_of(self.labels(), self.is_seasonal(), places, |places| {
+            self.many_location_logits(places)
+        })
     }
     /// True with an image head that the place has a say in.
     fn is_modulated(&self) -> bool {

@@ -81,7 +81,8 @@ fn said(bundle: &Bundle, placed: &[Placed<'_>]) -> Result<Said, ExportError> {
         logits.collect()
     };
     let places: Vec<Situation> = placed.iter().map(|placed| placed.at).collect();
-    Ok(Said { anywhere: ask(&anywhere())?, presence: presence_of(engine.is_seasonal(), &places, ask)? })
+    let presence = presence_of(&bundle.manifest.labels, engine.is_seasonal(), &places, ask)?;
+    Ok(Said { anywhere: ask(&anywhere())?, presence })
 }
 
 /// Places evenly all over the globe (a Fibonacci lattice), the dates evenly over the year.

@@ -7,6 +7,7 @@ use burn::{
 use csp_models::{
     encoder::PositionEncoder,
     fusion::sigmoid,
+    labels::Labels,
     manifest::ImageInput,
     nn::{Backbone, LocationClassifier},
     picture,
@@ -63,6 +64,7 @@ pub fn location_logits(
 /// the year where a date is not known.
 pub fn location_presence(
     network: &LocationClassifier,
+    labels: &Labels,
     encoder: &PositionEncoder,
     places: &[Situation],
     device: &Device,
@@ -71,15 +73,17 @@ pub fn location_presence(
     let forward = |chunk: &[Situation]| {
         Ok::<_, std::convert::Infallible>(rows(network.forward(position_features(encoder, chunk, device))))
     };
-    presence_of(encoder.season(), places, forward).unwrap_or_else(|never| match never {})
+    presence_of(labels, encoder.season(), places, forward).unwrap_or_else(|never| match never {})
 }
 
 /// Presence scores of places from what gives the logits of some thousands at once. A `seasonal` model
-/// without a date answers with its mean over the year.
+/// without a date answers with its mean over the year; of classes without places nothing is said
+/// ([`Labels::stand_in`]).
 ///
 /// # Errors
 /// What `logits` returns.
 pub fn presence_of<E>(
+    labels: &Labels,
     seasonal: bool,
     places: &[Situation],
     logits: impl Fn(&[Situation]) -> Result<Vec<Vec<f32>>, E>,
@@ -95,6 +99,7 @@ pub fn presence_of<E>(
                 mean.iter_mut().zip(row).for_each(|(sum, z)| *sum += sigmoid(f64::from(z)));
             }
             mean.iter_mut().for_each(|score| *score /= dates.len() as f64);
+            labels.stand_in(&mut mean);
             mean
         }));
     }

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -75,6 +75,22 @@ impl PixelCache {
     /// Identifies pictures and input size.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// SHA-256 of all pixels, hex: of what the photographs show, wherever they lie and whenever copied.
+    ///
+    /// # Errors
+    /// The system's reason, naming the file.
+    pub fn content(&self) -> Result<String, TrainError> {
+        let io = || TrainError::io(&self.path);
+        let mut file = File::open(&self.path).map_err(io())?;
+        let (mut hash, mut block) = (Sha256::new(), vec![0u8; 1 << 20]);
+        loop {
+            match file.read(&mut block).map_err(io())? {
+                0 => return Ok(hex(&hash.finalize())),
+                read => hash.update(&block[..read]),
+            }
+        }
     }
 
     /// The pixels `[height, width, 3]` of a picture, over `out`.

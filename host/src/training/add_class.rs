@@ -315,7 +315,7 @@ fn report(
         .map_or(Vec::new(), |embed| embed(&places).iter().map(|e| sigmoid(dot(e, column))).collect());
     let presences = match (&known.location, &known.encoder) {
         (Some(network), Some(encoder)) => {
-            crate::features::location_presence(network, encoder, &places, device)
+            crate::features::location_presence(network, &known.labels, encoder, &places, device)
         }
         _ => Vec::new(),
     };

@@ -76,8 +76,7 @@ impl Job<'_> {
         let pixels = PixelCache::open(&self.cache, &files, &input, context.voice, context.stop)?
             .ok_or_else(|| self.interrupted("decode"))?;
         let seconds = begun.elapsed().as_secs_f64();
-        let notes = BTreeMap::from([("pictures".to_string(), files.len().into())]);
-        context.run.note("decode", StageInfo { seconds, notes, ..StageInfo::default() })?;
+        context.run.decoded(&pixels.content()?, files.len(), seconds)?;
         Ok(Pictures { pixels, input, of_sample })
     }
 

@@ -6,18 +6,18 @@ use burn::tensor::{Device, Tensor, TensorData};
 use csp_models::{labels::ClassId, nn::LocationClassifierConfig, place::LatLon, situation::Situation};
 
 use super::{
-    TrainError,
+    TrainConfig, TrainError,
     calibrate::Opinion,
     config::Objective,
     image::{Outputs, Pictures},
     pipeline::Job,
-    roles::Role,
+    roles::{Role, TrainingSet},
     runner::{self, Context},
     stages::{Finetune, Pretrain, Sightings, Start, project},
     weights::Weights,
 };
 use crate::{
-    data::units,
+    data::{Dataset, units},
     features::{FeatureTable, location_presence},
 };
 
@@ -52,7 +52,7 @@ impl Job<'_> {
             samples.filter_map(|sample| Some((sample.situation()?, sample.class?))).collect()
         };
         let (rows, holdout) = (placed(Role::Labelled), placed(Role::Holdout));
-        let rows = Sightings { rows, users: self.users()? };
+        let rows = Sightings { rows, users: users(self.set, self.config, self.dataset)? };
         if rows.rows.is_empty() {
             context.voice.say("no labelled row has a place: the model will know pictures only");
             return Ok(None);
@@ -66,29 +66,6 @@ impl Job<'_> {
         let start = self.start(pretrained.as_ref(), prototypes.as_deref());
         let weights = self.finetune(context, "finetune", &rows, holdout, start)?;
         Ok(Some(Location { weights, unseen }))
-    }
-
-    /// Who took each labelled row that has a place, numbered by name; empty unless it is asked for.
-    fn users(&self) -> Result<Vec<Option<u32>>, TrainError> {
-        if !self.config.finetune.loss.users {
-            return Ok(Vec::new());
-        }
-        let labelled = self.set.samples.iter().filter(|sample| sample.role == Role::Labelled);
-        let names: Vec<Option<&str>> = labelled
-            .filter(|sample| sample.place.is_some())
-            .map(|sample| self.dataset.rows[sample.row].user.as_deref())
-            .collect();
-        let all: BTreeSet<&str> = names.iter().copied().flatten().collect();
-        if all.is_empty() {
-            return Err(TrainError::Config {
-                field: "finetune.loss.users".into(),
-                problem:
-                    "no labelled row says who took it: give the data a `user` column, or set this to false"
-                        .into(),
-            });
-        }
-        let numbers: BTreeMap<&str, u32> = all.into_iter().zip(0..).collect();
-        Ok(names.into_iter().map(|name| numbers.get(name?).copied()).collect())
     }
 
     /// The mean direction of each class's labelled pictures in the embedding, without those taken at
@@ -174,7 +151,7 @@ impl Job<'_> {
         let network = weights
             .apply("location", shape.init(device))
             .map_err(|reason| TrainError::corrupt("location", reason))?;
-        Ok(location_presence(&network, &self.config.location.encoder, places, device))
+        Ok(location_presence(&network, &self.set.labels, &self.config.location.encoder, places, device))
     }
 
     /// Pre-training from the trained encoder it is to begin with, if there is one.
@@ -270,6 +247,35 @@ impl Job<'_> {
         let labelled = rows.into_iter().zip(projected).map(|((place, class, _), row)| (place, class, row));
         Ok(Some(Pretrained { weights, labelled: labelled.collect() }))
     }
+}
+
+/// Who took each labelled row that has a place, numbered by name; empty unless it is asked for.
+///
+/// # Errors
+/// It is asked for and no such row says.
+pub(super) fn users(
+    set: &TrainingSet,
+    config: &TrainConfig,
+    dataset: &Dataset,
+) -> Result<Vec<Option<u32>>, TrainError> {
+    if !config.finetune.loss.users {
+        return Ok(Vec::new());
+    }
+    let labelled = set.samples.iter().filter(|sample| sample.role == Role::Labelled);
+    let names: Vec<Option<&str>> = labelled
+        .filter(|sample| sample.place.is_some())
+        .map(|sample| dataset.rows[sample.row].user.as_deref())
+        .collect();
+    let all: BTreeSet<&str> = names.iter().copied().flatten().collect();
+    if all.is_empty() {
+        return Err(TrainError::Config {
+            field: "finetune.loss.users".into(),
+            problem: "no labelled row says who took it: give the data a `user` column, or set this to false"
+                .into(),
+        });
+    }
+    let numbers: BTreeMap<&str, u32> = all.into_iter().zip(0..).collect();
+    Ok(names.into_iter().map(|name| numbers.get(name?).copied()).collect())
 }
 
 /// Mean and scale of each image feature. The projection W has a bias and so can represent the same

@@ -14,7 +14,7 @@ use super::{
     Chosen, RunDir, TrainConfig, TrainError,
     calibrate::{Calibration, Case, Opinion, calibrate, calibrate_prior},
     image::{Classifier, Pictures},
-    location::Location,
+    location::{self, Location},
     location_weights::Begin,
     model::{self, LocationShape, ModelInfo},
     modulation::Modulation,
@@ -68,17 +68,17 @@ pub struct Summary {
 /// # Errors
 /// [`TrainError`]; an interrupted run can be resumed.
 pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, TrainError> {
-    let TrainOptions { config, voice, stop, .. } = options;
-    let (voice, stop) = (*voice, *stop);
+    let TrainOptions { config, voice, .. } = options;
+    let voice = *voice;
     config.validate()?;
     if !(options.labels > 0.0 && options.labels <= 1.0) {
         let problem = format!("{} is not a share: give a number above 0 and up to 1", options.labels);
         return Err(TrainError::Config { field: "--labels".into(), problem });
     }
-    let set = TrainingSet::new(dataset, options.labels, options.seed, &config.holdout)?;
+    let mut set = TrainingSet::new(dataset, options.labels, options.seed, &config.holdout)?;
+    let begin = taught(&mut set, config, voice)?;
     let dates = set.about_dates(&config.location.encoder)?;
-    let begin = config.location.weights.as_deref();
-    let begin = begin.map(|path| Begin::read(path, &config.location, &set.labels)).transpose()?;
+    location::users(&set, config, dataset)?;
     let device = options.device.description.clone();
     let info = RunInfo::new(dataset, options.seed, options.labels, device, config.clone());
     let roles = set.roles();
@@ -87,6 +87,70 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     } else {
         RunDir::create(options.out, info, &roles)?
     };
+    if let Some(changes) = run.made_otherwise() {
+        voice.say(&format!("this run began with {changes}: it can come out otherwise than uninterrupted"));
+    }
+    if let Some(dates) = dates {
+        voice.say(&dates);
+    }
+    match learn(&mut run, &set, begin, dataset, options) {
+        // nothing has been learned, and other settings need another run
+        Err(error @ TrainError::Config { .. }) if !options.resume => {
+            run.abandon();
+            Err(error)
+        }
+        done => done,
+    }
+}
+
+/// Leaves classes that nothing teaches out of `set`, says which and what the place knows nothing of, and
+/// reads the location network to begin with: one that knows all classes keeps them.
+fn taught(set: &mut TrainingSet, config: &TrainConfig, voice: Voice) -> Result<Option<Begin>, TrainError> {
+    let read = |set: &TrainingSet| {
+        let path = config.location.weights.as_deref();
+        path.map(|path| Begin::read(path, &config.location, &set.labels)).transpose()
+    };
+    let begin = read(set)?;
+    if begin.as_ref().is_some_and(Begin::has_classes) {
+        return Ok(begin);
+    }
+    let untaught = set.leave_out_untaught();
+    if !untaught.is_empty() {
+        let names = listed(&untaught);
+        voice.say(&format!("{} without a training row are not learned: {names}", classes(untaught.len())));
+    }
+    let unplaced = set.mark_unplaced();
+    if !unplaced.is_empty() {
+        let names = listed(&unplaced);
+        let who = classes(unplaced.len());
+        voice.say(&format!(
+            "{who} without a labelled row with a place; of them the place says nothing: {names}"
+        ));
+    }
+    if untaught.is_empty() { Ok(begin) } else { read(set) }
+}
+
+fn classes(count: usize) -> String {
+    format!("{count} class{}", if count == 1 { "" } else { "es" })
+}
+
+/// The first names of a list.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    names[..names.len().min(SHOWN)].join(", ") + if names.len() > SHOWN { ", …" } else { "" }
+}
+
+/// All stages of a run that has begun.
+fn learn(
+    run: &mut RunDir,
+    set: &TrainingSet,
+    begin: Option<Begin>,
+    dataset: &Dataset,
+    options: &TrainOptions<'_>,
+) -> Result<Summary, TrainError> {
+    let TrainOptions { config, voice, stop, .. } = options;
+    let (voice, stop) = (*voice, *stop);
+    let roles = set.roles();
     if let Some(other) = options.backbone_of {
         run.take_backbone(other)?;
     }
@@ -99,13 +163,10 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
         voice.say(&format!("{:>18} {}", "location.weights", begin.said));
         run.begin_location(path, begin)?;
     }
-    if let Some(dates) = dates {
-        voice.say(&dates);
-    }
     let cache = options.cache.clone().unwrap_or_else(|| run.cache());
     fs::create_dir_all(&cache).map_err(TrainError::io(&cache))?;
     let mut context = Context {
-        run: &mut run,
+        run,
         device: options.device.device.clone(),
         more: options.device.more.clone(),
         voice,
@@ -113,7 +174,7 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
         stop,
         steps_left: Cell::new(options.stop_after_steps),
     };
-    let job = Job { set: &set, config, seed: options.seed, cache, dataset, begin };
+    let job = Job { set, config, seed: options.seed, cache, dataset, begin };
     let pictures = job.pictures(&mut context)?;
     let cells = set.labelled_cells(config.holdout.block_deg);
     let Trained { image, location, modulation, mut fit } = if pictures.pixels.is_empty() {

@@ -1,7 +1,10 @@
 //! Which row may teach what. A [`TrainingSet`] is all that the stages see of a data set: the labels
 //! it does not grant are not in it, so no stage can look at one.
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use csp_models::{
     encoder::PositionEncoder,
@@ -102,7 +105,7 @@ impl TrainingSet {
         if granted.is_empty() {
             return Err(refuse("no training row has a label".into()));
         }
-        let classes: std::collections::BTreeSet<ClassId> = granted.values().copied().collect();
+        let classes: BTreeSet<ClassId> = granted.values().copied().collect();
         if classes.len() < 2 {
             let only = dataset.labels.name(granted[granted.keys().next().unwrap_or(&0)]);
             return Err(refuse(format!(
@@ -124,6 +127,46 @@ impl TrainingSet {
             Sample { row, image: source.image.clone(), place: source.place, date, class, role }
         });
         Ok(Self { samples: samples.collect(), labels: dataset.labels.clone() })
+    }
+
+    /// Leaves out the classes that no granted label is of: nothing would teach them, and what a network
+    /// says of a class it was never taught is anything. Returns their names.
+    pub(crate) fn leave_out_untaught(&mut self) -> Vec<String> {
+        let taught: BTreeSet<ClassId> = self.samples.iter().filter_map(|sample| sample.class).collect();
+        let mut numbers = BTreeMap::new();
+        let (mut kept, mut left_out) = (Vec::new(), Vec::new());
+        for (label, class) in std::mem::take(&mut self.labels.0).into_iter().zip((0..).map(ClassId)) {
+            if taught.contains(&class) {
+                numbers.insert(class, ClassId(kept.len() as u16));
+                kept.push(label);
+            } else {
+                left_out.push(label.name);
+            }
+        }
+        self.labels = Labels(kept);
+        self.samples.iter_mut().for_each(|sample| {
+            sample.class = sample.class.and_then(|class| numbers.get(&class).copied());
+        });
+        left_out
+    }
+
+    /// Marks the classes that no row with a place teaches ([`Label::placed`](csp_models::labels::Label)),
+    /// unless that is so of all of them. Returns their names.
+    pub(crate) fn mark_unplaced(&mut self) -> Vec<String> {
+        let teaching = self.samples.iter().filter(|sample| sample.role == Role::Labelled);
+        let placed: BTreeSet<ClassId> =
+            teaching.filter(|sample| sample.place.is_some()).filter_map(|sample| sample.class).collect();
+        if placed.is_empty() {
+            return Vec::new();
+        }
+        let labels = self.labels.0.iter_mut().zip((0..).map(ClassId));
+        let unplaced = labels.filter(|(_, class)| !placed.contains(class));
+        unplaced
+            .map(|(label, _)| {
+                label.placed = false;
+                label.name.clone()
+            })
+            .collect()
     }
 
     /// Indices of the samples with one of these roles.
@@ -159,10 +202,7 @@ impl TrainingSet {
     /// Number of cells with a labelled row.
     pub(crate) fn labelled_cells(&self, block_deg: f64) -> usize {
         let placed = self.samples.iter().filter(|s| s.class.is_some() && s.place.is_some());
-        placed
-            .map(|s| Unit::of_degrees(s.row, s.place, block_deg))
-            .collect::<std::collections::BTreeSet<_>>()
-            .len()
+        placed.map(|s| Unit::of_degrees(s.row, s.place, block_deg)).collect::<BTreeSet<_>>().len()
     }
 
     /// The rows by role.
@@ -262,6 +302,33 @@ mod tests {
         }
         let digest = csp_models::bundle::hex(&hash.finalize());
         assert_eq!(digest, "18287e0067ac2899fd00ca1ab2b301650fc4bb63cc4fbaf3da8bfdf76d9ae0be");
+    }
+
+    #[test]
+    fn a_class_that_nothing_teaches_is_none_of_the_models() {
+        let mut data = dataset();
+        // "b" occurs in val alone, "c" has no place in training
+        for row in data.rows.iter_mut().filter(|row| row.split == Some(Split::Train)) {
+            match row.class {
+                Some(ClassId(1)) => row.class = Some(ClassId(0)),
+                Some(ClassId(2)) => row.place = None,
+                _ => {}
+            }
+        }
+        let mut set = set(&data, 1.0);
+        assert_eq!(set.leave_out_untaught(), ["b"]);
+        assert_eq!(set.mark_unplaced(), ["c"]);
+        let known: Vec<(&str, bool)> = set.labels.0.iter().map(|l| (l.name.as_str(), l.placed)).collect();
+        assert_eq!(known, [("a", true), ("c", false)]);
+        for sample in &set.samples {
+            let name = sample.class.map(|class| set.labels.name(class));
+            let was = data.rows[sample.row].class.map(|class| data.labels.name(class));
+            assert_eq!(name, was, "the classes are the same under new numbers");
+        }
+        // nothing to leave out, nothing to mark
+        let mut whole = super::tests::set(&dataset(), 1.0);
+        assert!(whole.leave_out_untaught().is_empty() && whole.mark_unplaced().is_empty());
+        assert_eq!(whole.labels, dataset().labels);
     }
 
     #[test]

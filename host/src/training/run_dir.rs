@@ -242,16 +242,52 @@ impl RunDir {
     /// # Errors
     /// [`TrainError::Differs`] for another file than it began with, or the system's reason.
     pub(crate) fn begin_location(&mut self, path: &Path, begin: &Begin) -> Result<(), TrainError> {
-        const STAGE: &str = "location-weights";
-        match self.info.stages.get(STAGE).and_then(|stage| stage.notes.get("sha256")?.as_str()) {
-            Some(was) if was != begin.sha256 => Err(TrainError::Differs {
+        let what = format!("SHA-256 of {}", path.display());
+        let info = StageInfo { notes: begin.notes(path), ..StageInfo::default() };
+        self.hold_to("location-weights", &what, &begin.sha256, info)
+    }
+
+    /// Notes the pictures that the run learns from, or holds a resumed run to them: the digest of the data
+    /// is of its table, not of the photographs.
+    ///
+    /// # Errors
+    /// [`TrainError::Differs`] for other pictures than it began with, or the system's reason.
+    pub(crate) fn decoded(&mut self, sha256: &str, pictures: usize, seconds: f64) -> Result<(), TrainError> {
+        let notes = [("pictures", pictures.into()), ("sha256", sha256.into())];
+        let notes = notes.map(|(key, value)| (key.to_string(), value)).into();
+        self.hold_to("decode", "what the photographs show", sha256, StageInfo { seconds, notes, steps: 0 })
+    }
+
+    /// Notes `info`, or refuses another digest than a stage was noted with before.
+    fn hold_to(&mut self, stage: &str, what: &str, sha256: &str, info: StageInfo) -> Result<(), TrainError> {
+        match self.info.stages.get(stage).and_then(|stage| stage.notes.get("sha256")?.as_str()) {
+            Some(was) if was != sha256 => Err(TrainError::Differs {
                 path: self.root.clone(),
-                what: format!("SHA-256 of {}", path.display()),
+                what: what.into(),
                 was: was.into(),
-                now: begin.sha256.clone(),
+                now: sha256.into(),
             }),
             Some(_) => Ok(()),
-            None => self.note(STAGE, StageInfo { notes: begin.notes(path), ..StageInfo::default() }),
+            None => self.note(stage, info),
+        }
+    }
+
+    /// What of the program and the machine is not as it was when the run began, in words; `None` where all
+    /// is. The numbers of a resumed run can then differ from those of an uninterrupted one.
+    pub(crate) fn made_otherwise(&self) -> Option<String> {
+        let now = made_with();
+        let was =
+            self.info.made_with.iter().filter(|(name, was)| now.get(*name).is_some_and(|now| now != *was));
+        let changes: Vec<String> =
+            was.map(|(name, was)| format!("{name} {was}, now {}", now[name])).collect();
+        (!changes.is_empty()).then(|| changes.join("; "))
+    }
+
+    /// Takes the directory away again, unless a stage has begun or been taken over.
+    pub(crate) fn abandon(self) {
+        let begun = fs::read_dir(self.root.join("checkpoints")).is_ok_and(|mut files| files.next().is_some());
+        if !begun {
+            let _ = fs::remove_dir_all(&self.root);
         }
     }
 

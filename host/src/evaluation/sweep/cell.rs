@@ -28,7 +28,7 @@ use crate::{
     },
     training::{
         self, RunDir, TrainConfig, TrainOptions, TrainedModel,
-        calibrate::{Case, Opinion, calibrate},
+        calibrate::{Case, Opinion, calibrate, calibrate_prior},
     },
 };
 
@@ -132,10 +132,14 @@ const SUPERVISED: &str = "supervised";
 impl Cell<'_> {
     fn measure(&self, methods: &[Method], figures: &mut BTreeMap<Method, Figures>) -> Result<(), SweepError> {
         let needs = |method| methods.contains(&method);
-        let supervised_only = needs(Method::Supervised) && !needs(Method::Csp) && !needs(Method::Modulated);
+        let pretrained = needs(Method::Csp) || needs(Method::Modulated);
+        let supervised_only = !pretrained && (needs(Method::Supervised) || !super::has_pictures(self.data));
         let first = self.run(if supervised_only { SUPERVISED } else { CSP }, None)?;
         let rows = labelled(self.data, Some(self.options.split), &first.predictor.model.labels)?;
         let voice = self.options.voice;
+        if let Some(unknown) = evaluation::about_unknown(self.data, &rows) {
+            voice.say(&unknown);
+        }
         let images = image_logits(&first.predictor, &rows, voice)?;
         for &method in methods {
             let measured = match method {
@@ -233,8 +237,15 @@ impl Cell<'_> {
         let device = self.options.device.device.clone();
         let model = TrainedModel::load(&root, &device).map_err(failed)?;
         let path = RunDir::open(&root).map_err(failed)?.model().join("image.safetensors");
-        let bytes = fs::read(&path).map_err(|source| SweepError::Io { path: path.clone(), source })?;
-        Ok(Finished { image: sha256_hex(&bytes), predictor: RunPredictor { model, device }, root })
+        let image = match &model.image {
+            Some(_) => {
+                let bytes =
+                    fs::read(&path).map_err(|source| SweepError::Io { path: path.clone(), source })?;
+                Some(sha256_hex(&bytes))
+            }
+            None => None,
+        };
+        Ok(Finished { image, predictor: RunPredictor { model, device }, root })
     }
 
     /// A prior without a network, fitted to the labelled rows of the run, tuned and calibrated on what
@@ -285,7 +296,13 @@ impl Cell<'_> {
         let cells: BTreeSet<Unit<'_>> =
             placed.map(|place| Unit::of_degrees(0, Some(place), holdout.block_deg)).collect();
         let unseen: &[Opinion] = &tuned.unseen;
-        let fusion = calibrate(&cases, unseen, cells.len()).fusion;
+        let fusion = if run.image.is_some() {
+            calibrate(&cases, unseen, cells.len()).fusion
+        } else {
+            let of = |&(row, class): &(&Row, ClassId)| Some(Opinion { presence: presence(row)?, class });
+            let held: Vec<Opinion> = held.iter().filter_map(of).collect();
+            calibrate_prior(&held, unseen, cells.len()).fusion
+        };
         let scored: Vec<Scored> = (rows.iter().zip(images))
             .map(|(&(row, truth), image)| Scored { truth, image: image.clone(), presence: presence(row) })
             .collect();
@@ -300,8 +317,8 @@ impl Cell<'_> {
 struct Finished {
     root: PathBuf,
     predictor: RunPredictor,
-    /// Digest of the image network.
-    image: String,
+    /// Digest of the image network; `None` for a range model.
+    image: Option<String>,
 }
 
 fn of_scored(fusion: &csp_models::fusion::Fusion, scored: &[Scored]) -> Figures {

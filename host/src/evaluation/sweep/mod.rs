@@ -96,6 +96,14 @@ pub enum SweepError {
         /// What differs.
         reason: String,
     },
+    /// A method needs pictures and there are none.
+    #[error("{data}: no row has a picture to learn from: leave out the method \"{method}\" (--methods supervised,knn,histogram)", data = .data.display())]
+    NoPictures {
+        /// The data set.
+        data: PathBuf,
+        /// The method's title.
+        method: &'static str,
+    },
     /// The modulated head is asked for and not trained.
     #[error("method modulated: set image.modulation.enabled = true in the configuration")]
     NotModulated,
@@ -111,6 +119,12 @@ pub enum SweepError {
 pub fn run(data: &Dataset, options: &SweepOptions<'_>) -> Result<SweepTable, SweepError> {
     if options.methods.contains(&Method::Modulated) && !options.config.image.modulation.enabled {
         return Err(SweepError::NotModulated);
+    }
+    if !has_pictures(data) {
+        let of_pictures = [Method::Image, Method::Csp, Method::Modulated];
+        if let Some(method) = options.methods.iter().find(|method| of_pictures.contains(method)) {
+            return Err(SweepError::NoPictures { data: data.source.clone(), method: method.title() });
+        }
     }
     let mut table = SweepTable::new(options);
     for (number, &by) in options.plans.iter().enumerate() {
@@ -131,6 +145,11 @@ pub fn run(data: &Dataset, options: &SweepOptions<'_>) -> Result<SweepTable, Swe
         plots::label_ratio_lines(&path, &title, &table.series(number))?;
     }
     Ok(table)
+}
+
+/// Whether any row has a picture.
+fn has_pictures(data: &Dataset) -> bool {
+    data.rows.iter().any(|row| row.image.is_some())
 }
 
 fn write_tables(table: &SweepTable, options: &SweepOptions<'_>) -> Result<(), SweepError> {

@@ -212,7 +212,7 @@ fn the_device_averages_over_the_year_as_the_host_does() {
     let host = |date: Option<YearFraction>| {
         let (network, encoder) = (model.location.as_ref().unwrap(), model.encoder.as_ref().unwrap());
         let asked = [Situation::new(at, date.map(YearFraction::midday))];
-        location_presence(network, encoder, &asked, &Device::flex()).remove(0)
+        location_presence(network, &model.labels, encoder, &asked, &Device::flex()).remove(0)
     };
     let dates = [None, YearFraction::new(0.1), YearFraction::new(0.6)];
     let said = dates.map(|date| (device(date), host(date)));

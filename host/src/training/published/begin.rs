@@ -67,7 +67,9 @@ pub(crate) fn begin(
     let (what, sha256) = match look(path)? {
         Weighing::Run(_) => {
             let (weights, _) = Weights::read(path)?;
-            network.backbone = weights.apply("image.backbone", network.backbone).map_err(corrupt)?;
+            network.backbone = weights
+                .apply("image.backbone", network.backbone)
+                .map_err(|problem| corrupt(format!("{problem}{}", run_of(path, kind))))?;
             let bytes = fs::read(path).map_err(TrainError::io(path))?;
             ("a run's".to_string(), sha256_hex(&bytes))
         }
@@ -91,4 +93,18 @@ pub(crate) fn begin(
         ("what".to_string(), json!(what)),
     ]);
     Ok((network, Source { said, notes }))
+}
+
+/// Of which network the run is that `path` belongs to, in words; empty where it is of `kind` or does not say.
+fn run_of(path: &Path, kind: BackboneKind) -> String {
+    let beside = fs::read(path.with_file_name("model.json")).ok();
+    let model = beside.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let was =
+        model.and_then(|mut model| serde_json::from_value::<BackboneKind>(model["backbone"].take()).ok());
+    match was {
+        Some(was) if was != kind => {
+            format!("; the run is of {was}, the settings say {kind}: set backbone.kind")
+        }
+        _ => String::new(),
+    }
 }

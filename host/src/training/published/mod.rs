@@ -74,7 +74,10 @@ impl Misfit {
 pub fn import(kind: BackboneKind, state: &StateDict) -> Result<Imported, String> {
     let best = Naming::ALL.into_iter().filter_map(|naming| attempt(kind, naming, state));
     match best.min_by_key(|(_, misfit)| misfit.count()) {
-        None => Err(format!("{kind} is our own network: nobody publishes weights for it")),
+        None => {
+            let other = fitting(kind, state);
+            Err(format!("{kind} is our own network: nobody publishes weights for it{other}"))
+        }
         Some((imported, misfit)) if misfit.count() == 0 => Ok(imported),
         Some((_, misfit)) => Err(explain(kind, state, &misfit)),
     }
@@ -180,6 +183,20 @@ impl ModuleVisitor for Shapes {
     }
 }
 
+/// Which other network a state dict fits, in words; empty where none.
+fn fitting(kind: BackboneKind, state: &StateDict) -> String {
+    let fits = |other: &BackboneKind| {
+        *other != kind
+            && Naming::ALL
+                .iter()
+                .any(|&naming| attempt(*other, naming, state).is_some_and(|(_, misfit)| misfit.count() == 0))
+    };
+    match KNOWN.iter().find(|other| fits(other)) {
+        Some(other) => format!("; they are those of {other}: set backbone.kind"),
+        None => String::new(),
+    }
+}
+
 fn explain(kind: BackboneKind, state: &StateDict, misfit: &Misfit) -> String {
     let list = |what: &str, names: &[String]| match names.len() {
         0 => String::new(),
@@ -188,16 +205,7 @@ fn explain(kind: BackboneKind, state: &StateDict, misfit: &Misfit) -> String {
             format!("; {n} {what}: {}{more}", names[..n.min(LISTED)].join(", "))
         }
     };
-    let fits = |other: &BackboneKind| {
-        *other != kind
-            && Naming::ALL
-                .iter()
-                .any(|&naming| attempt(*other, naming, state).is_some_and(|(_, misfit)| misfit.count() == 0))
-    };
-    let other = match KNOWN.iter().find(|other| fits(other)) {
-        Some(other) => format!("; they are those of {other}: set backbone.kind"),
-        None => String::new(),
-    };
+    let other = fitting(kind, state);
     format!(
         "these are not the weights of {kind}{}{}{}{other}",
         list("missing", &misfit.missing),

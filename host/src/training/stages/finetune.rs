@@ -9,7 +9,7 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData},
 };
 use csp_models::{
-    labels::ClassId,
+    labels::{ClassId, Labels},
     nn::{LocationClassifier, LocationClassifierConfig},
     situation::Situation,
 };
@@ -267,7 +267,9 @@ impl Finetune {
     fn aside_loss(&self) -> f64 {
         let places: Vec<Situation> = self.aside.iter().map(|(place, _)| *place).collect();
         let device = self.device.clone().inner();
-        let scores = location_presence(&self.trained.location, &self.location.encoder, &places, &device);
+        // of every class its own score, whether a place taught it or not
+        let (network, labels) = (&self.trained.location, &Labels::default());
+        let scores = location_presence(network, labels, &self.location.encoder, &places, &device);
         let loss = |(scores, (_, class)): (&Vec<f64>, &(Situation, ClassId))| {
             let presence: Vec<f64> = scores.iter().map(|score| score.max(1e-9)).collect();
             (presence.iter().sum::<f64>() / presence[class.index()]).ln()
