@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::{
     DataError,
-    coordinates::{PlaceReader, is_empty_cell, uncertainty_cell},
+    coordinates::{PlaceReader, is_nothing, uncertainty_cell},
     dates, json,
     lineage::{self, Lineages},
     problem::{Kind, Problems, quoted},
@@ -184,7 +184,7 @@ impl Named {
         table.each(problems, |at, fields, problems| {
             let cell = |name: &str| {
                 let text = fields[*columns.get(name)?];
-                (!is_empty_cell(text) && !matches!(text, "NaN" | "nan")).then(|| text.to_string())
+                (!is_nothing(text)).then(|| text.to_string())
             };
             each(&format!("{file}: {at}"), &cell, problems);
         })

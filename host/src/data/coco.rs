@@ -17,7 +17,7 @@ use super::{
     locations::{self, Fact, Locations},
     problem::{Kind, Problems, quoted},
     rows::{At, Draft, Users},
-    table::resolve,
+    table::{image_folder, resolve},
 };
 
 #[derive(Deserialize)]
@@ -39,6 +39,7 @@ struct Image {
     split: Option<Box<str>>,
     date: Option<Box<str>>,
     user: Option<Box<str>>,
+    rights_holder: Option<Box<str>>,
     lat: Value,
     lon: Value,
     uncertainty: Value,
@@ -86,7 +87,8 @@ impl From<RawImage> for Image {
             },
             split: boxed(&raw.split),
             date: boxed(&raw.datetime).or_else(|| boxed(&raw.date)).or_else(|| boxed(&raw.date_captured)),
-            user: boxed(&raw.user_id).or_else(|| boxed(&raw.rights_holder)),
+            user: boxed(&raw.user_id),
+            rights_holder: boxed(&raw.rights_holder),
             lat: raw.latitude,
             lon: raw.longitude,
             uncertainty: raw.location_uncertainty,
@@ -120,7 +122,12 @@ pub(crate) fn read(
     notes: &mut Vec<String>,
     problems: &mut Problems,
 ) -> Result<Vec<Draft>, DataError> {
-    let coco: Coco = json::read(path, "a COCO Camera Traps or iNaturalist JSON", notes)?;
+    let coco: Coco = json::read(
+        path,
+        "a COCO Camera Traps or iNaturalist JSON (other JSON that is read: geo_prior's release, Camtrap DP's \
+         datapackage.json, a folder of Functional Map of the World)",
+        notes,
+    )?;
     let mut users = Users::default();
     let own_places = coco.images.iter().any(|image| image.lat != Value::Missing);
     let beside = location_table.map(Path::to_path_buf).or_else(|| locations::beside(path));
@@ -140,7 +147,9 @@ pub(crate) fn read(
         }
     };
     let mut classes = Classes::of(&coco, path, lineages, notes, problems)?;
-    let base = image_folder(path, &coco.images);
+    let base = image_folder(path, coco.images.iter().map(|image| &*image.file_name));
+    // cameras and images are numbered alike: a table is of the one or of the other
+    let of_cameras = coco.images.iter().any(|image| image.location.is_some());
     notes.push(format!("photographs in {}", base.display()));
     let mut drafts = Vec::with_capacity(coco.images.len());
     for (i, image) in coco.images.into_iter().enumerate() {
@@ -160,7 +169,8 @@ pub(crate) fn read(
             }
             split
         });
-        let fact = image.location.as_ref().and_then(|id| facts.get(id)).or_else(|| facts.get(&image.id));
+        let fact = if of_cameras { image.location.as_ref() } else { Some(&image.id) };
+        let fact = fact.and_then(|id| facts.get(id));
         let own = coordinates::of_values(&at, &image.lat, &image.lon, problems);
         let own_uncertainty = coordinates::uncertainty_of_value(&at, &image.uncertainty, problems);
         if own.is_none() && image.lat == Value::Missing && fact.is_none() && beside.is_some() {
@@ -181,7 +191,12 @@ pub(crate) fn read(
             class: classes.of_image(i, &at, problems),
             split,
             camera: image.location.as_ref().map(Id::to_string),
-            user: image.user.map(|name| users.of(&name)).or_else(|| fact.user.clone()),
+            // who holds the rights can be an institution: last
+            user: image
+                .user
+                .map(|name| users.of(&name))
+                .or_else(|| fact.user.clone())
+                .or_else(|| image.rights_holder.map(|name| users.of(&name))),
             at,
         });
     }
@@ -305,16 +320,6 @@ impl Classes {
             }
         }
     }
-}
-
-/// Photographs lie beside the JSON or in a folder `images` or named like it: the first that holds any of the first few.
-fn image_folder(json: &Path, images: &[Image]) -> PathBuf {
-    let beside = json.parent().unwrap_or(Path::new(""));
-    let named = json.file_stem().unwrap_or_default();
-    let candidates = [beside.to_path_buf(), beside.join("images"), beside.join(named)];
-    let holds =
-        |folder: &&PathBuf| images.iter().take(20).any(|image| resolve(folder, &image.file_name).is_file());
-    candidates.iter().find(holds).unwrap_or(&candidates[0]).clone()
 }
 
 /// The JSONs of a folder that holds one a split, as iNaturalist's does: `train2018.json` and

@@ -174,8 +174,13 @@ impl Columns {
         let need = |role: Role| {
             find(header, role)?.ok_or_else(|| {
                 let found = header.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-                let headless = header.iter().any(|name| name.trim().parse::<f64>().is_ok());
-                let hint = if headless { "; the first line has to name the columns" } else { "" };
+                let number = |word: &str| word.parse::<f64>().is_ok();
+                let headless = header.iter().any(|name| name.split_whitespace().any(number));
+                let hint = if headless {
+                    "; the first line has to name the columns, which commas or tabs part, as in `image_path,lat,lon`"
+                } else {
+                    ""
+                };
                 format!("no {} column among {found}; call it `{}`{hint}", role.long(), role.name())
             })
         };

@@ -14,6 +14,12 @@ pub(crate) fn is_empty_cell(text: &str) -> bool {
     matches!(text.trim(), "" | "NA" | "N/A" | "n/a" | "null" | "NULL" | "None" | "\\N")
 }
 
+/// The same of a name, a date or a measure, where programs that write tables put NaN and NaT for it. Not
+/// of a coordinate: NaN there is what became of a number.
+pub(crate) fn is_nothing(text: &str) -> bool {
+    is_empty_cell(text) || matches!(text.trim(), "NaN" | "nan" | "NAN" | "NaT" | "<NA>")
+}
+
 /// Reads the places of one file, and reports what is wrong with them.
 pub(crate) struct PlaceReader<'a> {
     /// How the file spells its latitude column or field.

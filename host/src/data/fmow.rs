@@ -18,6 +18,7 @@ use super::{
     json::{self, Value},
     problem::{Kind, Problems, quoted},
     rows::Draft,
+    walk,
 };
 
 /// Folders inside folders that are entered.
@@ -44,6 +45,21 @@ struct Image {
 enum Boxes {
     Many(Vec<Object>),
     One(Box<Object>),
+}
+
+impl Image {
+    fn objects(&self) -> &[Object] {
+        match &self.bounding_boxes {
+            Boxes::Many(objects) => objects,
+            Boxes::One(object) => std::slice::from_ref(&**object),
+        }
+    }
+
+    /// The first object's, or the image's own.
+    fn footprint(&self) -> Option<String> {
+        let all = self.objects().iter().map(|object| &object.raw_location).chain([&self.raw_location]);
+        all.filter_map(Value::text).next()
+    }
 }
 
 #[derive(Deserialize)]
@@ -78,7 +94,11 @@ pub(crate) fn read(
     problems: &mut Problems,
 ) -> Result<Vec<Draft>, DataError> {
     let mut files = Vec::new();
-    walk(path, 0, &mut files)?;
+    walk::files(path, MAX_DEPTH, &mut |file| {
+        if file.as_os_str().as_encoded_bytes().ends_with(ENDING.as_bytes()) {
+            files.push(file);
+        }
+    })?;
     if files.is_empty() {
         return Err(DataError::outline(path, format!("no …{ENDING} in it")));
     }
@@ -94,20 +114,28 @@ pub(crate) fn read(
         })
         .collect();
     let mut drafts = Vec::with_capacity(files.len());
+    let mut without = 0;
     for (file, image) in files.iter().zip(read) {
         match image {
-            Ok(image) => drafts.push(draft(path, file, &image, problems)),
+            Ok(image) => {
+                without += usize::from(image.footprint().is_none());
+                drafts.push(draft(path, file, &image, problems));
+            }
             Err(reason) => problems.add(Kind::BrokenReference, || reason),
         }
+    }
+    if without == drafts.len() && without > 0 {
+        let reason = format!(
+            "none of its {without} images has a footprint (raw_location): without places there is nothing to \
+             learn from; take the JSONs of the full distribution, not a stripped copy"
+        );
+        return Err(DataError::outline(path, reason));
     }
     Ok(drafts)
 }
 
 fn draft(root: &Path, file: &Path, image: &Image, problems: &mut Problems) -> Draft {
-    let objects = match &image.bounding_boxes {
-        Boxes::Many(objects) => objects.as_slice(),
-        Boxes::One(object) => std::slice::from_ref(&**object),
-    };
+    let objects = image.objects();
     let relative = file.strip_prefix(root).unwrap_or(file);
     let at = relative.to_string_lossy().into_owned();
     let stem = relative.with_extension("");
@@ -126,8 +154,11 @@ fn draft(root: &Path, file: &Path, image: &Image, problems: &mut Problems) -> Dr
             None
         }
     };
-    let footprints = objects.iter().map(|object| &object.raw_location).chain([&image.raw_location]);
-    let place = footprints.filter_map(Value::text).next().and_then(|wkt| match middle(&wkt) {
+    let footprint = image.footprint();
+    if footprint.is_none() {
+        problems.add(Kind::NoFootprint, || at.clone());
+    }
+    let place = footprint.and_then(|wkt| match middle(&wkt) {
         Ok((lat, lon)) => coordinates::place(&at, lat, lon, problems),
         Err(reason) => {
             problems.add(Kind::BadFootprint, || format!("{at}: {}: {reason}", quoted(&wkt)));
@@ -181,27 +212,6 @@ fn middle(wkt: &str) -> Result<(f64, f64), String> {
     let lon = (west + east) / 2.0;
     let (south, north) = range(&lats);
     Ok(((south + north) / 2.0, if lon > 180.0 { lon - 360.0 } else { lon }))
-}
-
-fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), DataError> {
-    if depth > MAX_DEPTH {
-        return Ok(());
-    }
-    let io = |source| DataError::io(folder, source);
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)? {
-        entries.push(entry.map_err(io)?);
-    }
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        // links are not followed: they could lead round in circles
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            walk(&entry.path(), depth + 1, found)?;
-        } else if entry.file_name().as_encoded_bytes().ends_with(ENDING.as_bytes()) {
-            found.push(entry.path());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

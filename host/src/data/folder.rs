@@ -1,8 +1,7 @@
 //! A folder of photographs: class = sub-folder, place and date from EXIF.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +11,7 @@ use super::{
     DataError, Split, exif_place,
     problem::{Kind, Problems, quoted},
     rows::Draft,
+    walk,
 };
 
 /// Folders inside folders that are entered.
@@ -28,7 +28,7 @@ pub(crate) fn read(
     problems: &mut Problems,
 ) -> Result<Vec<Draft>, DataError> {
     let mut found = Found::default();
-    walk(path, 0, &mut found)?;
+    walk::files(path, MAX_DEPTH, &mut |file| found.add(file))?;
     found.photographs.sort();
     for (extension, files) in &found.foreign {
         for file in files {
@@ -97,38 +97,18 @@ struct Found {
     photographs: Vec<PathBuf>,
     /// Pictures of other kinds, by extension.
     foreign: BTreeMap<String, Vec<PathBuf>>,
-    /// Folders already entered, so that links cannot lead round in circles.
-    entered: BTreeSet<PathBuf>,
 }
 
-fn walk(folder: &Path, depth: usize, found: &mut Found) -> Result<(), DataError> {
-    let io = |source| DataError::io(folder, source);
-    if depth > MAX_DEPTH || !found.entered.insert(fs::canonicalize(folder).map_err(io)?) {
-        return Ok(());
-    }
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)? {
-        entries.push(entry.map_err(io)?.path());
-    }
-    entries.sort();
-    for path in entries {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if hidden {
-            continue;
-        }
-        if path.is_dir() {
-            walk(&path, depth + 1, found)?;
-            continue;
-        }
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+impl Found {
+    fn add(&mut self, file: PathBuf) {
+        let extension = file.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         match extension.as_str() {
-            "jpg" | "jpeg" | "jpe" | "png" | "tif" | "tiff" => found.photographs.push(path),
+            "jpg" | "jpeg" | "jpe" | "png" | "tif" | "tiff" => self.photographs.push(file),
             "heic" | "heif" | "avif" | "webp" | "bmp" | "gif" | "jp2" | "dng" | "cr2" | "cr3" | "nef"
             | "arw" | "orf" | "rw2" | "raf" => {
-                found.foreign.entry(extension).or_default().push(path);
+                self.foreign.entry(extension).or_default().push(file);
             }
             _ => {}
         }
     }
-    Ok(())
 }

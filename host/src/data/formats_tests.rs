@@ -73,7 +73,7 @@ fn inat_2018_with_places_and_names_beside() {
     // the year's share as delivered; the last day of one convention is the first of ours
     assert_eq!((set.rows[0].season, set.rows[1].season, set.rows[2].season), (Some(0.25), Some(0.0), None));
     assert_eq!((set.rows[0].uncertainty_m, set.rows[1].uncertainty_m), (Some(30.0), None));
-    assert_eq!((set.rows[0].user.as_deref(), set.rows[1].user.as_deref()), (Some("Ann"), Some("Bob")));
+    assert_eq!((set.rows[0].user.as_deref(), set.rows[1].user.as_deref()), (Some("5"), Some("Bob")));
     let swan = set.labels.find("Cygnus atratus").unwrap();
     let lineage: Vec<&str> =
         set.labels.0[swan.index()].lineage.iter().map(|taxon| taxon.rank.as_str()).collect();
@@ -104,6 +104,22 @@ fn inat_2017_has_supercategories_only_and_days() {
     assert_eq!((set.rows[0].season, set.rows[0].place), (Some(0.0), place(1.5, 2.0)));
     let taxon = Taxon { rank: "supercategory".into(), name: "Plantae".into() };
     assert_eq!(set.labels.0[0].lineage, [taxon]);
+}
+
+#[test]
+fn cameras_and_images_of_one_number_are_not_mixed_up() {
+    let dir = photographs();
+    let json = r#"{"images": [
+        {"id": 1, "file_name": "a.jpg", "location": 3},
+        {"id": 2, "file_name": "b.jpg", "location": null},
+        {"id": 3, "file_name": "c.jpg", "location": 99}],
+      "annotations": [], "categories": []}"#;
+    let json = write(&dir, "set.json", json);
+    write(&dir, "set_locations.csv", "location,lat,lon\n1,10,10\n2,20,20\n3,30,30\n");
+    let (set, problems) = found(&json);
+    let places: Vec<_> = set.rows.iter().map(|row| row.place).collect();
+    assert_eq!(places, [place(30.0, 30.0), None, None]);
+    assert_eq!(problems, [(Kind::UnknownLocation, 2)]);
 }
 
 const INAT_2021: &str = r#"{"info": {"year": 2021},
@@ -214,6 +230,48 @@ fn fmow_as_distributed() {
         (set.rows[0].season, set.rows[0].name.as_str()),
         (Some(0.0), "train/airport/airport_0/airport_0_0_rgb.jpg")
     );
+}
+
+#[test]
+fn fmow_without_footprints_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(FMOW).unwrap();
+    json.as_object_mut().unwrap().remove("raw_location");
+    json["bounding_boxes"][0].as_object_mut().unwrap().remove("raw_location");
+    put(&root, "train/zoo/zoo_1/zoo_1_0_rgb.json", &json.to_string());
+    let error = inspect(root.path(), &Options::default()).unwrap_err().to_string();
+    assert!(error.contains("raw_location") && error.contains("full distribution"), "{error}");
+    // one among others is counted and keeps its picture
+    put(&root, "train/zoo/zoo_2/zoo_2_0_rgb.json", FMOW);
+    let opened = opened(root.path());
+    let counted = opened.problems.iter().find(|problem| problem.kind == Kind::NoFootprint);
+    assert_eq!(counted.map(|problem| problem.count), Some(1));
+    assert_eq!(opened.dataset.rows.iter().filter(|row| row.place.is_some()).count(), 1);
+}
+
+#[test]
+fn nothing_is_nobodys_name() {
+    let dir = photographs();
+    let table = "image_path,lat,lon,label,user,camera,date\n\
+        a.jpg,1,2,x,NaN,nan,NaT\nb.jpg,1,3,y,7,c1,2020-01-02\nc.jpg,1,4,x,nan,NaN,\n";
+    let table = write(&dir, "t.csv", table);
+    let Opened { dataset: set, problems, .. } = opened(&table);
+    let named: Vec<_> = set.rows.iter().map(|row| (row.user.as_deref(), row.camera.as_deref())).collect();
+    assert_eq!(named, [(None, None), (Some("7"), Some("c1")), (None, None)]);
+    assert_eq!(problems.iter().count(), 0, "no date is no bad date");
+    // of a coordinate it is an error as before: a number was meant
+    let table = write(&dir, "t.csv", "image_path,lat,lon\na.jpg,NaN,2\n");
+    assert!(open(&table, None).is_err());
+}
+
+#[test]
+fn a_word_needs_no_name_beside_it() {
+    let dir = photographs();
+    write(&dir, "class_names.csv", "id,name\n0,lynx\n1,hare\n");
+    let table = write(&dir, "t.csv", "image_path,lat,lon,label\na.jpg,1,2,fox\nb.jpg,1,3,1\nc.jpg,1,4,8\n");
+    let (set, problems) = found(&table);
+    assert_eq!((class(&set, 0), class(&set, 1), class(&set, 2)), (Some("fox"), Some("hare"), Some("8")));
+    assert_eq!(problems, [(Kind::UnnamedClass, 1)]);
 }
 
 const BIRDS: &str = r#"{"info": {"a": 1}, "classes": ["Acadian Flycatcher", "Wren"], "classes_sci": ["Empidonax virescens", "T"],

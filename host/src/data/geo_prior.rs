@@ -13,7 +13,7 @@ use super::{
     problem::{Kind, Problems, quoted},
     recognise,
     rows::{Draft, Users},
-    table::resolve,
+    table::{image_folder, resolve},
 };
 
 #[derive(Deserialize)]
@@ -118,7 +118,7 @@ pub(crate) fn read(
         true => "place, date and photographer of each photograph's own record (orig_meta)".into(),
         false => "place, date and photographer from ebird_meta: drawn from checklists of the same species, not where the photograph was taken".to_string(),
     });
-    let base = image_folder(path, items().take(20));
+    let base = image_folder(path, items().map(|item| &*item.im_path));
     notes.push(format!("photographs in {}", base.display()));
     let (mut users, mut classes) = (Users::default(), Users::default());
     let mut drafts = Vec::new();
@@ -186,12 +186,4 @@ fn name(names: &Names, class: &Id, at: &str, known: &mut Users, problems: &mut P
         problems.add(Kind::UnnamedClass, || format!("{at}: {}", quoted(&class.to_string())));
     }
     known.of(&found.unwrap_or_else(|| class.to_string()))
-}
-
-fn image_folder<'a>(json: &Path, items: impl Iterator<Item = &'a Item> + Clone) -> std::path::PathBuf {
-    let beside = json.parent().unwrap_or(Path::new(""));
-    let candidates = [beside.to_path_buf(), beside.join("images")];
-    let holds =
-        |folder: &&std::path::PathBuf| items.clone().any(|item| resolve(folder, &item.im_path).is_file());
-    candidates.iter().find(holds).unwrap_or(&candidates[0]).clone()
 }

@@ -28,7 +28,12 @@ mod key {
 pub(crate) fn place(path: &Path) -> Result<Option<LatLon>, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let limits = Limits::default();
-    let say = |error: TiffError| error.to_string();
+    let say = |error: TiffError| match error {
+        TiffError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "the file is cut short".to_string()
+        }
+        other => other.to_string(),
+    };
     let mut tiff = Decoder::new(BufReader::new(file)).map_err(say)?.with_limits(limits);
     let (width, height) = tiff.dimensions().map_err(say)?;
     let mut numbers = |tag: Tag| match tiff.find_tag(tag) {

@@ -195,7 +195,7 @@ impl Value {
         match self {
             Self::Missing => None,
             Self::Number(number) => Some(number.to_string()),
-            Self::Id(id) => Some(id.to_string()).filter(|text| !super::coordinates::is_empty_cell(text)),
+            Self::Id(id) => Some(id.to_string()).filter(|text| !super::coordinates::is_nothing(text)),
         }
     }
 }

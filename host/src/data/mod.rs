@@ -36,6 +36,7 @@ mod rows;
 mod swapped;
 mod table;
 mod text_map;
+mod walk;
 
 pub mod check;
 pub mod places;

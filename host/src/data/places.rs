@@ -8,7 +8,7 @@ use csp_models::{place::LatLon, time::YearFraction};
 use super::{
     DataError,
     columns::{self, Column, Role},
-    coordinates::is_empty_cell,
+    coordinates::is_nothing,
     dates,
     problem::{Problems, quoted},
     table::Table,
@@ -48,7 +48,7 @@ pub fn read(path: &Path, dated: bool) -> Result<Vec<Query>, DataError> {
         match place {
             Ok(place) => {
                 let text = date.as_ref().map(|column| fields[column.index]);
-                let text = text.filter(|text| !is_empty_cell(text));
+                let text = text.filter(|text| !is_nothing(text));
                 rows.push((place, text.map(|text| (at.to_string(), text.to_string()))));
             }
             Err(problem) => {

@@ -97,10 +97,14 @@ kinds! {
     BrokenReference Error "ids that are used twice or point nowhere" => "repair the file",
     /// A georeference that gives no place.
     BadGeoreference Error "tiles whose georeference is not understood"
-        => "warp them to WGS84 or UTM (gdalwarp -t_srs EPSG:4326), or give the places in a table",
+        => "copy those that are cut short again; warp others to WGS84 or UTM (gdalwarp -t_srs EPSG:4326), or \
+            give the places in a table",
     /// A footprint that gives no place.
     BadFootprint Error "footprints that are no polygon of longitude and latitude"
         => "repair or remove the entry",
+    /// An image of a tree of footprints that has none.
+    NoFootprint Warning "images without a footprint (raw_location); they have no place"
+        => "take the JSONs of the full distribution",
     /// More classes than a model can have.
     TooManyClasses Error "more than 65,535 classes" => "check that the class column is not an identifier",
 
@@ -138,7 +142,7 @@ kinds! {
     UnnamedClass Warning "class numbers that the list of names does not have; they keep their number"
         => "complete the list",
     /// A date that cannot be read.
-    BadDate Warning "dates that are not understood; these rows have no season"
+    BadDate Warning "dates that are not understood; they count as none"
         => "write YYYY-MM-DD",
     /// An uncertainty that is no number of metres.
     BadUncertainty Warning "uncertainties that are zero, negative or no metres; read as unknown"

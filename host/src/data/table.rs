@@ -12,7 +12,7 @@ use super::{
     DataError, MAX_INDEX_FILE, MAX_ROWS, Split,
     class_names::{self, Names},
     columns::{self, Column, Columns},
-    coordinates::{PlaceReader, is_empty_cell, uncertainty_cell},
+    coordinates::{PlaceReader, is_nothing, uncertainty_cell},
     json::Id,
     problem::{Kind, Problems, quoted},
     rows::{Draft, Users},
@@ -190,7 +190,7 @@ pub(crate) fn read(
     let mut places = PlaceReader::new(&columns.lat.name, &columns.lon.name, table.decimal_comma);
     table.each(problems, |at, fields, problems| {
         let cell = |column: &Option<Column>| {
-            column.as_ref().map(|c| fields[c.index]).filter(|text| !is_empty_cell(text))
+            column.as_ref().map(|c| fields[c.index]).filter(|text| !is_nothing(text))
         };
         for column in columns.all() {
             if fields[column.index].contains(['\n', '\r']) {
@@ -241,7 +241,8 @@ fn class(
     match names.get(&Id::of(text)) {
         Some(name) => Some(name.clone()),
         None => {
-            if !names.is_empty() {
+            // a word is its own name
+            if !names.is_empty() && text.parse::<f64>().is_ok() {
                 problems.add(Kind::UnnamedClass, || {
                     format!("{at}, column {}: {}", quoted(&column.name), quoted(text))
                 });
@@ -271,4 +272,14 @@ pub(crate) fn resolve(base: &Path, name: &str) -> PathBuf {
         }
     }
     path
+}
+
+/// Where the photographs of a JSON are: beside it, in a folder `images` or in one named like it, the first
+/// that holds any of the first few of `names`.
+pub(crate) fn image_folder<'a>(json: &Path, names: impl Iterator<Item = &'a str> + Clone) -> PathBuf {
+    let beside = json.parent().unwrap_or(Path::new(""));
+    let named = json.file_stem().unwrap_or_default();
+    let candidates = [beside.to_path_buf(), beside.join("images"), beside.join(named)];
+    let holds = |folder: &&PathBuf| names.clone().take(20).any(|name| resolve(folder, name).is_file());
+    candidates.iter().find(holds).unwrap_or(&candidates[0]).clone()
 }

@@ -114,24 +114,17 @@ fn taught(set: &mut TrainingSet, config: &TrainConfig, voice: Voice) -> Result<O
     if begin.as_ref().is_some_and(Begin::has_classes) {
         return Ok(begin);
     }
+    let say = |names: &[String], why: &str| {
+        if !names.is_empty() {
+            let classes = if names.len() == 1 { "class" } else { "classes" };
+            voice.say(&format!("{} {classes} {why}: {}", names.len(), listed(names)));
+        }
+    };
     let untaught = set.leave_out_untaught();
-    if !untaught.is_empty() {
-        let names = listed(&untaught);
-        voice.say(&format!("{} without a training row are not learned: {names}", classes(untaught.len())));
-    }
+    say(&untaught, "not learned, for want of a training row");
     let unplaced = set.mark_unplaced();
-    if !unplaced.is_empty() {
-        let names = listed(&unplaced);
-        let who = classes(unplaced.len());
-        voice.say(&format!(
-            "{who} without a labelled row with a place; of them the place says nothing: {names}"
-        ));
-    }
+    say(&unplaced, "of which the place will say nothing, for want of a labelled row with a place");
     if untaught.is_empty() { Ok(begin) } else { read(set) }
-}
-
-fn classes(count: usize) -> String {
-    format!("{count} class{}", if count == 1 { "" } else { "es" })
 }
 
 /// The first names of a list.

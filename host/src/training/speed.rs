@@ -31,6 +31,42 @@ pub struct Workload {
     pub steps: u64,
 }
 
+/// Position features, hidden width and embedding of the released model.
+const WIDTHS: [usize; 3] = [128, 512, 256];
+
+impl Workload {
+    /// Floating-point operations that no way of taking a step can do without: the matrix products of its
+    /// forward and backward passes, a multiply-add counted as two. The projection needs no gradient of the
+    /// features; each row's place is embedded twice (dropout) and a random place once; three terms compare
+    /// every row with every other.
+    pub fn least_flop(&self) -> f64 {
+        let [batch, features] = [self.batch, self.features].map(|n| n as f64);
+        let [positions, hidden, embedding] = WIDTHS.map(|n| n as f64);
+        let projection = 2.0 * 2.0 * batch * features * embedding;
+        let layers = positions * hidden + hidden * embedding;
+        let places = 3.0 * batch * 2.0 * (2.0 * layers + hidden * embedding);
+        let terms = 3.0 * 3.0 * 2.0 * batch * batch * embedding;
+        projection + places + terms
+    }
+}
+
+/// Floating-point operations a processor second of products of square matrices of 1024 rows: what a step
+/// made of nothing else would reach on the CPU. `None` where the system does not tell the time.
+pub fn matmul_flop_per_s(device: &Device) -> Option<f64> {
+    const SIDE: usize = 1024;
+    const TIMES: usize = 20;
+    let values: Vec<f32> = (0..SIDE * SIDE).map(|i| (i % 13) as f32 - 6.0).collect();
+    let matrix = Tensor::<2>::from_data(TensorData::new(values, [SIDE, SIDE]), device);
+    let product = || matrix.clone().matmul(matrix.clone()).sum().into_scalar::<f32>();
+    product();
+    let before = cpu_seconds()?;
+    (0..TIMES).for_each(|_| {
+        product();
+    });
+    let took = cpu_seconds()? - before;
+    (took > 0.0).then(|| (2 * SIDE.pow(3) * TIMES) as f64 / took)
+}
+
 /// What came out.
 #[derive(Clone, Debug, Serialize)]
 pub struct Speed {
@@ -114,4 +150,20 @@ fn cpu_seconds() -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let ticks = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
     Some(ticks / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_a_step_cannot_do_without() {
+        let workload = |batch, features| Workload { rows: 1 << 20, features, batch, steps: 1 };
+        // 1024 × 2048 by 2048 × 256 and back, 3072 places through 128 → 512 → 256, nine 1024 × 1024 × 256
+        let expected = 2_147_483_648.0 + 3072.0 * 1_048_576.0 + 9.0 * 536_870_912.0;
+        assert_eq!(workload(1024, 2048).least_flop(), expected);
+        let grid = PositionEncoder::scaled("space2vec-grid", 32, 0.1, 360.0).unwrap();
+        let network = LocationConfig { encoder: grid, ..LocationConfig::default() }.network();
+        assert_eq!([network.input, network.hidden, network.output], WIDTHS, "the network that is timed");
+    }
 }

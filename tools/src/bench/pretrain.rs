@@ -57,16 +57,20 @@ pub fn run(args: &PretrainArgs) -> Result<()> {
         results.push(json!({
             "who": "csp-host", "device": device.description, "batch": batch, "rows": args.rows,
             "step_s": speed.step_s, "cpu_s": speed.cpu_s, "rows_per_s": speed.rows_per_s, "loss": speed.loss,
-            "peak_rss_mib": peak_rss_mib(),
+            "peak_rss_mib": peak_rss_mib(), "least_gflop": speed.workload.least_flop() / 1e9,
         }));
     }
+    let matmul = speed::matmul_flop_per_s(&device.device).map(|flop| flop / 1e9);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&json!({ "results": results }))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&json!({ "results": results, "matmul_gflop_per_cpu_s": matmul }))?
+        );
         return Ok(());
     }
     println!(
-        "{:28} {:>6} {:>10} {:>10} {:>9} {:>9}",
-        "", "batch", "ms a step", "rows/s", "peak MiB", "against"
+        "{:28} {:>6} {:>10} {:>10} {:>10} {:>9} {:>9}",
+        "", "batch", "ms a step", "CPU ms", "rows/s", "peak MiB", "against"
     );
     for result in &results {
         let number = |key: &str| result[key].as_f64().unwrap_or(f64::NAN);
@@ -81,6 +85,17 @@ pub fn run(args: &PretrainArgs) -> Result<()> {
             number("rows_per_s"),
             number("peak_rss_mib"),
             number("step_s") / ours,
+        );
+    }
+    for ours in results.iter().filter(|result| result["who"] == "csp-host") {
+        let number = |key: &str| ours[key].as_f64().unwrap_or(f64::NAN);
+        println!(
+            "a step of {} takes {:.1} GFLOP of matrix products at least: {:.0} GFLOP a CPU second; products alone \
+             reach {:.0} here",
+            number("batch"),
+            number("least_gflop"),
+            number("least_gflop") / number("cpu_s"),
+            matmul.unwrap_or(f64::NAN),
         );
     }
     Ok(())

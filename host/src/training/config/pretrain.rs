@@ -23,7 +23,8 @@ pub struct PretrainConfig {
     /// The temperatures are where learning them begins (as log 1/τ, as CLIP does; τ stays at 0.01 or
     /// above) instead of fixed.
     pub learned_temperatures: bool,
-    /// So many location embeddings of earlier steps stand against each image as well; 0 for none.
+    /// So many location embeddings of earlier steps stand against each image as well, as they were embedded
+    /// then and without a gradient; 0 for none.
     /// With `mc` in its image → location direction, which `mc.symmetric` adds.
     pub queue: usize,
     /// Rows known to be of one class are not held against each other: granted labels only.
