@@ -2,9 +2,11 @@
 //! stale, and the old run is never touched.
 #![allow(missing_docs)]
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, process::ExitCode};
 
+use clap::Parser as _;
 use csp_host::{
+    cli::Cli,
     data::{Dataset, Options, Row, Split, SplitBy},
     evaluation::{
         Answers, RunPredictor, embedding,
@@ -16,8 +18,9 @@ use csp_host::{
     plots::{self, Bounds, RangeMap},
     progress::Voice,
     training::{
-        TrainConfig, TrainedModel,
+        RunDir, TrainConfig, TrainedModel,
         add_class::{AddClass, add_class},
+        added_records::AddedRecords,
         choose_device,
     },
 };
@@ -235,12 +238,49 @@ fn a_class_from_places_joins_the_prior_and_nothing_else() {
     let added =
         AddClass { run: &run, out: &out, name: "violet", records: &records, others: &others, seed: 0 };
     let report = add_class(&added).unwrap();
-    assert!(report.left_out_score > 2.0 * report.others_score, "{report:?}");
+    assert_eq!((report.records, report.cells, report.cell_deg), (10, 2, 1.0));
+    assert!(report.left_out_score.unwrap() > 2.0 * report.others_score, "{report:?}");
     assert!(report.others_top1[1] > report.others_top1[0] - 0.05, "{report:?}");
     assert!(files(&run) == before, "the old run was touched");
-    assert!(add_class(&added).is_err(), "the output exists");
+    let exists = add_class(&added).unwrap_err().to_string();
+    assert!(exists.contains("--out") && !exists.contains("--resume"), "{exists}");
     let few = AddClass { out: &dir.path().join("few"), records: &records[..2], ..added };
     assert!(add_class(&few).unwrap_err().to_string().contains("3 are needed"));
+
+    // the records stay with the run, for its map and for the classes added after it
+    let kept = AddedRecords::read(&RunDir::open(&out).unwrap()).unwrap();
+    assert_eq!(kept.classes, [("violet".to_string(), records.clone())]);
+    assert_eq!(AddedRecords::read(&RunDir::open(&run).unwrap()).unwrap(), AddedRecords::default());
+    let table = dir.path().join("ochre.csv");
+    fs::write(&table, "lat,lon,date\n-30,150,2024-07-02\n-31,151,\n-32,152,\n").unwrap();
+    let trained_on = dir.path().join("trained-on.csv");
+    fs::write(&trained_on, "lat,lon,label,split\n1.5,-20.5,red,train\n").unwrap();
+    let csp_host = |args: &[&Path]| {
+        let args = ["csp-host", "-q"].map(Path::new).into_iter().chain(args.iter().copied());
+        Cli::try_parse_from(args.map(|arg| arg.as_os_str())).unwrap().run() == ExitCode::SUCCESS
+    };
+    let p = Path::new;
+    let both = dir.path().join("both");
+    let add: [&Path; 10] = [
+        p("add-class"),
+        &out,
+        p("--records"),
+        &table,
+        p("--data"),
+        &trained_on,
+        p("--name"),
+        p("ochre"),
+        p("--out"),
+        &both,
+    ];
+    assert!(csp_host(&add));
+    let kept = AddedRecords::read(&RunDir::open(&both).unwrap()).unwrap();
+    assert_eq!((kept.of("violet"), kept.of("ochre").len()), (&records[..], 3));
+    assert!(kept.of("ochre")[0].date.is_some() && kept.of("ochre")[1].date.is_none());
+    let picture = dir.path().join("ochre.svg");
+    assert!(csp_host(&[p("map"), &both, p("--class"), p("ochre"), p("-o"), &picture]));
+    let drawn = fs::read_to_string(&picture).unwrap();
+    assert!(drawn.contains("3 places of its records") && drawn.contains("151° E"), "{drawn}");
 
     let device = burn::tensor::Device::flex();
     let model = TrainedModel::load(&out, &device).unwrap();

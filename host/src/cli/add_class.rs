@@ -5,21 +5,26 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use csp_models::{labels::ClassId, situation::Situation};
 
-use super::{Context, data::DataSource, print_json};
+use super::{
+    Context,
+    data::{DataSource, Purpose},
+    print_json,
+};
 use crate::{
     data::{self, Format, Row},
     training::{
         RunDir, TrainedModel,
         add_class::{AddClass, AddReport, add_class},
+        added_records::AddedRecords,
     },
 };
 
 /// Add a class to a finished run from a few places it was seen at, without training anew.
 ///
 /// Fits one row of the class matrix on the frozen location encoder: the records are presences, the
-/// places of the other classes and random places presumed absences. Reports how well records that were
-/// left out are found, and what the class takes from the others at their places. The old run is not
-/// touched.
+/// places of the other classes and random places presumed absences. Reports how well records are found
+/// when the cell of the map they lie in is left out, and what the class takes from the others at their
+/// places. The old run is not touched; the new one keeps the records, for `csp-host map`.
 ///
 /// Nobody showed the image network a picture of it: the new run knows the class by place only. It has a
 /// range map and a place in the prior; answers to pictures stay among the classes the image network
@@ -60,7 +65,7 @@ pub struct AddClassArgs {
 /// A run that cannot be added to, too few records, an output that exists.
 pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
     let source = DataSource::plain(args.records.clone(), args.records_format, None);
-    let records = source.open(context.voice)?;
+    let records = source.open(Purpose::Places, context.voice)?;
     let labels = &records.labels.0;
     let name = match (&args.name, &labels[..]) {
         (Some(name), _) => name.clone(),
@@ -120,7 +125,11 @@ fn others(args: &AddClassArgs, context: &Context) -> Result<(Vec<(Situation, Cla
     let used = run.rows()?.labelled;
     let rows = used.iter().filter_map(|&row| data.rows.get(row));
     let seen = rows.filter_map(|row| Some((row.situation()?, labels.find(data.labels.name(row.class?))?)));
-    Ok((seen.collect(), encoder.is_some_and(|encoder| encoder.season())))
+    // classes that were added before this one are others too
+    let added = AddedRecords::read(&run)?;
+    let added = added.classes.iter().filter_map(|(name, records)| Some((labels.find(name)?, records)));
+    let added = added.flat_map(|(class, records)| records.iter().map(move |record| (*record, class)));
+    Ok((seen.chain(added).collect(), encoder.is_some_and(|encoder| encoder.season())))
 }
 
 /// Classes printed.
@@ -128,10 +137,17 @@ const MOST: usize = 10;
 
 fn print(report: &AddReport) {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-    outln!("{}: fitted on {} records", report.class, report.records);
+    let cells = match report.cells {
+        1 => format!("one cell of {}°", report.cell_deg),
+        cells => format!("{cells} cells of {}°", report.cell_deg),
+    };
+    outln!("{}: fitted on {} records in {cells}", report.class, report.records);
+    let left_out = match report.left_out_score {
+        Some(score) => format!("{score:.2} at records whose cell was left out"),
+        None => "unknown away from the records, with no second cell to leave out".into(),
+    };
     outln!(
-        "presence score: {:.2} at records left out, {:.2} at {} places of other classes",
-        report.left_out_score,
+        "presence score: {left_out}; {:.2} at {} places of other classes",
         report.others_score,
         report.others
     );

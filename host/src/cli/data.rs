@@ -151,6 +151,33 @@ impl Division {
     }
 }
 
+/// What rows are for: what is said of those that lack a place or a photograph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be learned from.
+    Teach,
+    /// To be answered.
+    Ask,
+    /// Their places alone are looked at.
+    Places,
+}
+
+impl Purpose {
+    /// What becomes of rows without a place, and without a photograph.
+    fn of_lacking(self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::Teach => Some([
+                "the image branch alone learns from them",
+                "the location branch alone learns from them",
+            ]),
+            Self::Ask => {
+                Some(["the image branch alone answers them", "the location branch alone answers them"])
+            }
+            Self::Places => None,
+        }
+    }
+}
+
 /// A data set on the command line of a verb that works on one.
 #[derive(Clone, Debug, Args)]
 pub struct DataSource {
@@ -212,15 +239,19 @@ impl DataSource {
     ///
     /// # Errors
     /// Anything that would spoil training or a figure unnoticed.
-    pub fn open(&self, voice: Voice) -> anyhow::Result<Dataset> {
-        self.open_split(&SplitPlan::default(), voice)
+    pub fn open(&self, rows: Purpose, voice: Voice) -> anyhow::Result<Dataset> {
+        self.opened(&SplitPlan::default(), rows, voice)
     }
 
-    /// [`open`](Self::open), divided as `plan` says where the flags say nothing.
+    /// [`open`](Self::open) to learn from, divided as `plan` says where the flags say nothing.
     ///
     /// # Errors
     /// Those of [`open`](Self::open), and rows that cannot be divided so.
     pub fn open_split(&self, plan: &SplitPlan, voice: Voice) -> anyhow::Result<Dataset> {
+        self.opened(plan, Purpose::Teach, voice)
+    }
+
+    fn opened(&self, plan: &SplitPlan, purpose: Purpose, voice: Voice) -> anyhow::Result<Dataset> {
         let mut options =
             Options { format: self.format, locations: self.locations.clone(), ..Options::default() };
         self.division().apply(&mut options, plan);
@@ -231,15 +262,14 @@ impl DataSource {
         }
         let rows = &opened.dataset.rows;
         let lacking = |lacks: fn(&data::Row) -> bool| rows.iter().filter(|row| lacks(row)).count();
-        for (n, what) in [
-            (lacking(|row| row.place.is_none()), "without a place: the image branch alone learns from them"),
-            (
-                lacking(|row| row.image.is_none()),
-                "without a photograph: the location branch alone learns from them",
-            ),
-        ] {
-            if n > 0 {
-                voice.say(&format!("{n} of {} rows are {what}", rows.len()));
+        if let Some([no_place, no_photograph]) = purpose.of_lacking() {
+            for (n, of, becomes) in [
+                (lacking(|row| row.place.is_none()), "place", no_place),
+                (lacking(|row| row.image.is_none()), "photograph", no_photograph),
+            ] {
+                if n > 0 {
+                    voice.say(&format!("{n} of {} rows are without a {of}: {becomes}", rows.len()));
+                }
             }
         }
         for problem in opened.problems.iter() {

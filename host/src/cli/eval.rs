@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Context, Refused, data::DataSource, open_bundle, print_json};
+use super::{
+    Context, Refused,
+    data::{DataSource, Purpose},
+    open_bundle, print_json,
+};
 use crate::{
     data::Split,
     evaluation::{
@@ -39,13 +43,13 @@ pub struct EvalArgs {
     #[arg(long, value_enum)]
     pub split: Option<Split>,
     /// Also the share of rows whose class is among the first K.
-    #[arg(long, value_name = "K")]
-    pub top: Option<usize>,
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
+    pub top: Option<u16>,
     /// Also accuracy by map cells of this many degrees, and how clustered the failures are.
     #[arg(long, value_name = "DEGREES", value_parser = degrees)]
     pub regions: Option<f64>,
     /// Draw the reliability diagram, .svg or .png.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = super::picture())]
     pub reliability: Option<PathBuf>,
     /// One JSON document on stdout.
     #[arg(long)]
@@ -90,7 +94,7 @@ impl TopK {
 pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
     let mut source = args.source.clone();
     source.as_in(&args.model);
-    let data = source.open(context.voice)?;
+    let data = source.open(Purpose::Ask, context.voice)?;
     let model = open_model(&args.model)?;
     if let Some(form) = model.form() {
         context.voice.say(&format!("runs: {form}"));
@@ -117,7 +121,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
     let modulated = evaluation::modulated(model.as_ref(), &rows, context.voice)?;
     evaluation.modulated = modulated.map(|answers| evaluation::accuracy(&answers));
     let answers = Answers::of(model.fusion(), &scored);
-    let top_k = args.top.map(|k| TopK::of(k, &answers));
+    let top_k = args.top.map(|k| TopK::of(k.into(), &answers));
     let geography = match args.regions {
         Some(degrees) => Geography::of(&data, &rows, &answers, degrees),
         None => None,

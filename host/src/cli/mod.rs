@@ -38,7 +38,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::TypedValueParser as _};
 
 use crate::progress::{Voice, note};
 
@@ -171,8 +171,44 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// The name of a picture on the command line: refused at once where no picture is written so.
+pub(crate) fn picture() -> clap::builder::ValueParser {
+    let named = |path: std::path::PathBuf| crate::plots::check_name(&path).map(|()| path);
+    clap::builder::PathBufValueParser::new().try_map(named).into()
+}
+
 /// Writes one JSON document to stdout.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     outln!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_refused_before_any_work() {
+        let refusal = |line: &str| {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            parsed.map_or_else(|error| error.to_string(), |_| String::new())
+        };
+        for line in [
+            "csp-host map run --class fox -o x.gif",
+            "csp-host plot run -o x",
+            "csp-host eval run --data t.csv --reliability x.jpg",
+        ] {
+            let said = refusal(line);
+            assert!(said.contains(".png or .svg"), "{line}: {said}");
+        }
+        let said = refusal("csp-host eval run --data t.csv --top 0");
+        assert!(said.contains("--top") && said.contains('0'), "{said}");
+        for line in [
+            "csp-host map run --class fox --bbox 170,-20,-170,-10 -o x.PNG",
+            "csp-host plot run",
+            "csp-host eval run --data t.csv --reliability x.svg --top 1",
+        ] {
+            assert_eq!(refusal(line), "", "{line}");
+        }
+    }
 }

@@ -12,6 +12,8 @@ use crate::{
 
 /// Draw how a run learned: the loss of each stage over its steps, from metrics.jsonl.
 ///
+/// A stage that was read once, as short ones are, is a point.
+///
 /// The held-out loss of the location stages is the mean −log of the normalised prior at rows kept
 /// aside; it is on another scale than the training loss, and what matters is where it turns.
 #[derive(Debug, clap::Args)]
@@ -21,7 +23,7 @@ pub struct PlotArgs {
     /// A run directory of `csp-host train`, finished or not.
     run: PathBuf,
     /// The picture, .png or .svg; RUN/training.svg unless given.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = super::picture())]
     out: Option<PathBuf>,
 }
 

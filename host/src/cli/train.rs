@@ -70,15 +70,6 @@ pub struct TrainArgs {
     json: bool,
 }
 
-/// What `--print-config` adds, since the source's own splits are no setting of ours.
-const SPLIT_HINT: &str = "
-# Without this section the source's own splits count.
-# [split]
-# by = \"block:100\" # random, block (of 100 km), block:KM, camera
-# val = 0.2
-# seed = 0
-";
-
 /// Runs the verb.
 ///
 /// # Errors
@@ -99,9 +90,6 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<()> {
     };
     if args.print_config {
         out!("{}", config.explained()?);
-        if config.split.is_given() {
-            out!("{SPLIT_HINT}");
-        }
         return Ok(());
     }
     let (Some(source), Some(out)) = (&args.source, &args.out) else {

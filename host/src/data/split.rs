@@ -12,7 +12,7 @@ use super::{Row, Split, rows::Draft, units::Unit};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SplitPlan {
-    /// What stays together: `given`, `random`, `block`, `block:KM`, `camera`.
+    /// What stays together: `given`, `random`, `block` (of 100 km), `block:KM`, `camera`.
     pub by: SplitBy,
     /// Share of the rows that goes to val.
     pub val: f64,

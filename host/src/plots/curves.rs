@@ -20,16 +20,16 @@ pub struct Curve {
 /// Columns of panels.
 const COLUMNS: usize = 3;
 
-/// Draws a panel for each stage. Stages of one step or none are left out; no stage, no picture.
+/// Draws a panel for each stage that has a reading, a single one as a point; no reading, no picture.
 ///
 /// # Errors
 /// [`PlotError`].
 pub fn training_curves(path: &Path, title: &str, curves: &[Curve]) -> Result<(), PlotError> {
-    let shown: Vec<&Curve> = curves.iter().filter(|curve| curve.loss.len() > 1).collect();
+    let shown: Vec<&Curve> = curves.iter().filter(|curve| !curve.loss.is_empty()).collect();
     if shown.is_empty() {
         return Err(PlotError::Draw {
             path: path.into(),
-            reason: "metrics.jsonl has no stage with losses".into(),
+            reason: "metrics.jsonl has no reading of a loss yet".into(),
         });
     }
     let columns = shown.len().min(COLUMNS);
@@ -41,7 +41,9 @@ pub fn training_curves(path: &Path, title: &str, curves: &[Curve]) -> Result<(),
             let steps = all().map(|(step, _)| *step).max().unwrap_or(1);
             let low = all().map(|(_, loss)| *loss).fold(f64::INFINITY, f64::min);
             let high = all().map(|(_, loss)| *loss).fold(f64::NEG_INFINITY, f64::max);
-            let pad = ((high - low) * 0.05).max(1e-6);
+            // a single reading lies in the middle of a scale that can be read
+            let pad = if high > low { (high - low) * 0.05 } else { (high.abs() * 0.05).max(0.01) };
+            let digits = (1.0 - (high - low + 2.0 * pad).log10().floor()).clamp(0.0, 6.0) as usize;
             let mut chart = ChartBuilder::on(panel)
                 .caption(&curve.stage, ("sans-serif", 15))
                 .margin(10)
@@ -57,7 +59,7 @@ pub fn training_curves(path: &Path, title: &str, curves: &[Curve]) -> Result<(),
                 .y_labels(5)
                 .x_desc("step")
                 .y_desc("loss")
-                .y_label_formatter(&|loss| format!("{loss:.2}"))
+                .y_label_formatter(&|loss| format!("{loss:.digits$}"))
                 .draw()?;
             let series = [("training", &curve.loss, FUSED), ("held out", &curve.holdout, PLACE)];
             let both = !curve.holdout.is_empty();
@@ -66,6 +68,13 @@ pub fn training_curves(path: &Path, title: &str, curves: &[Curve]) -> Result<(),
                     continue;
                 }
                 let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+                chart.draw_series(
+                    points
+                        .iter()
+                        .take(1)
+                        .filter(|_| points.len() == 1)
+                        .map(|&point| Circle::new(point, 3, colour.filled())),
+                )?;
                 let drawn = chart.draw_series(line)?;
                 if both {
                     drawn.label(name).legend(move |(x, y)| {
@@ -83,4 +92,27 @@ pub fn training_curves(path: &Path, title: &str, curves: &[Curve]) -> Result<(),
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_reading_is_a_point() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.svg");
+        let curve =
+            |loss: &[(u64, f64)]| Curve { stage: "s".into(), loss: loss.to_vec(), holdout: Vec::new() };
+        let refusal = training_curves(&path, "t", &[curve(&[])]).unwrap_err().to_string();
+        assert!(refusal.contains("no reading") && !path.exists(), "{refusal}");
+        let points = |curves: &[Curve]| {
+            training_curves(&path, "t", curves).unwrap();
+            std::fs::read_to_string(&path).unwrap().matches("<circle").count()
+        };
+        let two = curve(&[(1, 2.0), (9, 1.0)]);
+        assert_eq!(points(&[curve(&[(3, 1.5)])]), 1);
+        assert_eq!(points(&[two.clone(), curve(&[(3, 1.5)]), curve(&[])]), 1);
+        assert_eq!(points(&[Curve { holdout: vec![(9, 1.7)], ..two }]), 1);
+    }
 }

@@ -1,102 +1,13 @@
-//! The parts that maps share: a box of the Earth, its projection, coasts and graticule.
+//! The parts that maps share: the projection of a box of the Earth, coasts and graticule.
 //!
 //! Equirectangular, true to scale along the middle latitude of the box: both coordinates stay straight,
 //! so that a raster of the box is a raster of the picture.
 
-use std::{fmt, str::FromStr};
-
 use csp_models::place::LatLon;
 use plotters::prelude::*;
 
-use super::Area;
+use super::{Area, bounds::Bounds};
 use crate::coastline;
-
-/// A box of the Earth that does not cross the antimeridian.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bounds {
-    south_west: LatLon,
-    north_east: LatLon,
-}
-
-/// Not a box of the Earth.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error(
-    "{text:?} is not a part of the Earth: {reason}; give `world` or WEST,SOUTH,EAST,NORTH in degrees, such as -10,35,30,60"
-)]
-pub struct MapError {
-    /// What was given.
-    pub text: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl FromStr for Bounds {
-    type Err = MapError;
-
-    /// `world`, or west, south, east, north in degrees, separated by commas.
-    fn from_str(text: &str) -> Result<Self, MapError> {
-        if text == "world" {
-            return Ok(Self::world());
-        }
-        let fail = |reason: String| MapError { text: text.into(), reason };
-        let numbers: Result<Vec<f64>, _> = text.split(',').map(|part| part.trim().parse()).collect();
-        let numbers = numbers.map_err(|error: std::num::ParseFloatError| fail(error.to_string()))?;
-        let [west, south, east, north] = numbers[..] else {
-            return Err(fail(format!("{} numbers instead of four", numbers.len())));
-        };
-        let corner = |lat, lon| LatLon::new(lat, lon).map_err(|error| fail(error.to_string()));
-        let (south_west, north_east) = (corner(south, west)?, corner(north, east)?);
-        if south >= north || west >= east {
-            return Err(fail("west must be below east and south below north".into()));
-        }
-        Ok(Self { south_west, north_east })
-    }
-}
-
-impl fmt::Display for Bounds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (a, b) = (self.south_west, self.north_east);
-        write!(f, "{},{},{},{}", a.lon(), a.lat(), b.lon(), b.lat())
-    }
-}
-
-impl Bounds {
-    /// All of it.
-    pub fn world() -> Self {
-        let corner = |sign: f64| LatLon::new(90.0 * sign, 180.0 * sign);
-        match (corner(-1.0), corner(1.0)) {
-            (Ok(south_west), Ok(north_east)) => Self { south_west, north_east },
-            _ => unreachable!("the poles are places"),
-        }
-    }
-
-    /// The smallest box around places, widened by a tenth and to half a degree at least; `None` without
-    /// places.
-    pub fn around(places: &[LatLon]) -> Option<Self> {
-        let low = |f: fn(LatLon) -> f64| places.iter().map(|&p| f(p)).fold(f64::INFINITY, f64::min);
-        let high = |f: fn(LatLon) -> f64| places.iter().map(|&p| f(p)).fold(f64::NEG_INFINITY, f64::max);
-        let (south, north) = (low(LatLon::lat), high(LatLon::lat));
-        let (west, east) = (low(LatLon::lon), high(LatLon::lon));
-        let (lat, lon) = ((north - south).max(0.5) * 0.05, (east - west).max(0.5) * 0.05);
-        let corner = |lat: f64, lon: f64| LatLon::new(lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0)).ok();
-        Some(Self {
-            south_west: corner(south - lat, west - lon)?,
-            north_east: corner(north + lat, east + lon)?,
-        })
-    }
-
-    /// Degrees east to west and north to south.
-    fn extent(&self) -> (f64, f64) {
-        let (a, b) = (self.south_west, self.north_east);
-        (b.lon() - a.lon(), b.lat() - a.lat())
-    }
-
-    /// True for a place in the box.
-    pub fn contains(&self, at: LatLon) -> bool {
-        let (a, b) = (self.south_west, self.north_east);
-        (a.lat()..=b.lat()).contains(&at.lat()) && (a.lon()..=b.lon()).contains(&at.lon())
-    }
-}
 
 /// A box on the picture.
 pub(super) struct Frame {
@@ -111,7 +22,7 @@ impl Frame {
     /// The largest frame within `limit` pixels.
     pub fn new(bounds: Bounds, origin: (i32, i32), limit: (u32, u32)) -> Self {
         let (lon, lat) = bounds.extent();
-        let middle = (bounds.south_west.lat() + bounds.north_east.lat()) / 2.0;
+        let middle = (bounds.south + bounds.north) / 2.0;
         // near a pole the true shape would be a needle
         let aspect = lon * middle.to_radians().cos().max(0.2) / lat;
         let (w, h) = (f64::from(limit.0), f64::from(limit.1));
@@ -122,13 +33,14 @@ impl Frame {
     /// Where a place lies, pixels.
     pub fn pixel(&self, at: LatLon) -> (i32, i32) {
         let [lon, lat] = at.lon_lat();
-        self.project(lon, lat)
+        self.project(self.bounds.turn(lon).unwrap_or(lon), lat)
     }
 
+    /// Longitude counted on from the west of the box.
     fn project(&self, lon: f64, lat: f64) -> (i32, i32) {
         let (width, height) = self.bounds.extent();
-        let x = (lon - self.bounds.south_west.lon()) / width * f64::from(self.size.0);
-        let y = (self.bounds.north_east.lat() - lat) / height * f64::from(self.size.1);
+        let x = (lon - self.bounds.west) / width * f64::from(self.size.0);
+        let y = (self.bounds.north - lat) / height * f64::from(self.size.1);
         (self.origin.0 + x.round() as i32, self.origin.1 + y.round() as i32)
     }
 
@@ -144,8 +56,9 @@ impl Frame {
         let middle =
             |i: u32, length: u32| ((f64::from(i) + 0.5) * f64::from(step) / f64::from(length)).min(1.0);
         let place = |(row, column): (u32, u32)| {
-            let lat = self.bounds.north_east.lat() - height * middle(row, self.size.1);
-            let lon = self.bounds.south_west.lon() + width * middle(column, self.size.0);
+            let lat = self.bounds.north - height * middle(row, self.size.1);
+            let lon = self.bounds.west + width * middle(column, self.size.0);
+            let lon = if lon > 180.0 { lon - 360.0 } else { lon };
             LatLon::new(lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0)).ok()
         };
         let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
@@ -173,7 +86,7 @@ impl Frame {
 
     /// Draws graticule, coasts, frame and degrees.
     pub fn lines(&self, area: &Area<'_>) -> Drawn {
-        let (a, b) = (self.bounds.south_west, self.bounds.north_east);
+        let Bounds { south, north, west, east } = self.bounds;
         let ((left, top), (w, h)) = (self.origin, self.size);
         let (right, bottom) = (left + w as i32, top + h as i32);
         let text = |h_pos, v_pos| {
@@ -182,13 +95,13 @@ impl Frame {
         };
         use plotters::style::text_anchor::{HPos, VPos};
         let thin = BLACK.mix(0.16);
-        for lon in ticks(a.lon(), b.lon(), w / 100) {
+        for lon in ticks(west, east, w / 100) {
             let (x, _) = self.project(lon, 0.0);
             area.draw(&PathElement::new([(x, top), (x, bottom)], thin))?;
-            area.draw_text(&degrees(lon, 'E', 'W'), &text(HPos::Center, VPos::Top), (x, bottom + 6))?;
+            area.draw_text(&meridian(lon), &text(HPos::Center, VPos::Top), (x, bottom + 6))?;
         }
-        for lat in ticks(a.lat(), b.lat(), h / 70) {
-            let (_, y) = self.project(0.0, lat);
+        for lat in ticks(south, north, h / 70) {
+            let (_, y) = self.project(west, lat);
             area.draw(&PathElement::new([(left, y), (right, y)], thin))?;
             area.draw_text(&degrees(lat, 'N', 'S'), &text(HPos::Right, VPos::Center), (left - 7, y))?;
         }
@@ -207,25 +120,30 @@ impl Frame {
             (a[0] == b[0] && a[0].abs() >= 180.0) || (a[1] == b[1] && a[1] <= -90.0)
         };
         let mut lines: Vec<Vec<(i32, i32)>> = Vec::new();
-        let mut joined = false;
-        for (&a, &b) in ring.iter().zip(ring.iter().cycle().skip(1)) {
-            let part = if cut(a, b) { None } else { self.clip(a, b) };
-            if let Some((a, b)) = part {
-                let [a, b] = [a, b].map(|[lon, lat]| self.project(lon, lat));
-                match lines.last_mut().filter(|line| joined && line.last() == Some(&a)) {
-                    Some(line) => line.push(b),
-                    None => lines.push(vec![a, b]),
+        // once more for what lies beyond the antimeridian
+        let turns = [0.0, 360.0].into_iter().filter(|turn| self.bounds.east > turn - 180.0);
+        for turn in turns {
+            let mut joined = false;
+            for (&a, &b) in ring.iter().zip(ring.iter().cycle().skip(1)) {
+                let turned = |[lon, lat]: [f64; 2]| [lon + turn, lat];
+                let part = if cut(a, b) { None } else { self.clip(turned(a), turned(b)) };
+                if let Some((a, b)) = part {
+                    let [a, b] = [a, b].map(|[lon, lat]| self.project(lon, lat));
+                    match lines.last_mut().filter(|line| joined && line.last() == Some(&a)) {
+                        Some(line) => line.push(b),
+                        None => lines.push(vec![a, b]),
+                    }
                 }
+                joined = part.is_some();
             }
-            joined = part.is_some();
         }
         lines
     }
 
-    /// The part of a line within the box (Liang and Barsky), degrees.
+    /// The part of a line within the box (Liang and Barsky), degrees counted on from its west.
     fn clip(&self, a: [f64; 2], b: [f64; 2]) -> Option<([f64; 2], [f64; 2])> {
-        let low = self.bounds.south_west.lon_lat();
-        let high = self.bounds.north_east.lon_lat();
+        let Bounds { south, north, west, east } = self.bounds;
+        let (low, high) = ([west, south], [east, north]);
         let (mut from, mut to) = (0.0f64, 1.0f64);
         for axis in 0..2 {
             let d = b[axis] - a[axis];
@@ -255,6 +173,12 @@ fn ticks(low: f64, high: f64, count: u32) -> Vec<f64> {
     (first..=last).map(|i| f64::from(i) * step).collect()
 }
 
+/// The name of a meridian, of which 180° has no side.
+fn meridian(lon: f64) -> String {
+    let lon = if lon > 180.0 + 1e-9 { lon - 360.0 } else { lon };
+    if (lon.abs() - 180.0).abs() < 1e-9 { "180°".into() } else { degrees(lon, 'E', 'W') }
+}
+
 fn degrees(value: f64, positive: char, negative: char) -> String {
     let rounded = (value.abs() * 100.0).round() / 100.0;
     match value {
@@ -269,14 +193,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boxes_are_read_and_refused() {
-        let europe: Bounds = "-10,35,30,60".parse().unwrap();
-        assert_eq!(europe.to_string(), "-10,35,30,60");
-        assert_eq!("world".parse(), Ok(Bounds::world()));
-        for bad in ["", "1,2,3", "30,35,-10,60", "0,0,0,1", "0,0,400,10", "a,b,c,d", "0,NaN,1,2"] {
-            let error = bad.parse::<Bounds>().unwrap_err().to_string();
-            assert!(error.contains("WEST,SOUTH"), "{error}");
-        }
+    fn a_map_lies_across_the_antimeridian() {
+        let pacific: Bounds = "170,-20,-170,-10".parse().unwrap();
+        let at = |lat, lon| LatLon::new(lat, lon).unwrap();
+        let frame = Frame::new(pacific, (10, 20), (600, 600));
+        let (w, _) = frame.size;
+        let x = |lon| frame.pixel(at(-15.0, lon)).0 - 10;
+        assert_eq!((x(170.0), x(180.0), x(-180.0), x(-170.0)), (0, w as i32 / 2, w as i32 / 2, w as i32));
+        let raster = frame.raster(5);
+        assert!(raster.iter().all(|&place| pacific.contains(place)));
+        assert_eq!(raster.len(), (frame.cells(5).0 * frame.cells(5).1) as usize);
+        assert!(raster[0].lon() > 170.0 && raster[raster.len() - 1].lon() < -170.0);
+        let names: Vec<String> = ticks(170.0, 190.0, 4).into_iter().map(meridian).collect();
+        assert_eq!(names, ["170° E", "175° E", "180°", "175° W", "170° W"]);
+    }
+
+    #[test]
+    fn coasts_go_on_beyond_the_antimeridian() {
+        let frame = Frame::new("165,60,-165,70".parse().unwrap(), (0, 0), (600, 600));
+        let middle = frame.size.0 as i32 / 2;
+        let lines: Vec<_> = coastline::rings().iter().flat_map(|ring| frame.inside(ring)).collect();
+        let points = || lines.iter().flatten();
+        assert!(points().filter(|(x, _)| *x < middle).count() > 20, "Chukotka's west");
+        assert!(points().filter(|(x, _)| *x > middle).count() > 20, "its east, and Alaska");
+        // Chukotka is cut over four degrees; a coast may run along the meridian for a little
+        let cut = |pair: &[(i32, i32)]| {
+            pair.iter().all(|(x, _)| *x == middle) && (pair[0].1 - pair[1].1).abs() > 40
+        };
+        assert!(!lines.iter().any(|line| line.windows(2).any(cut)), "the cut at 180° is no coast");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Pictures for people: SVG or PNG by the file's extension, no font or system library needed.
 
 mod accuracy;
+mod bounds;
 mod canvas;
 mod colours;
 mod curves;
@@ -14,14 +15,14 @@ mod timeline;
 
 use std::path::{Path, PathBuf};
 
-use canvas::{Canvas, is_png};
+use canvas::{Canvas, Form};
 use csp_models::bundle::write_atomically;
 use raster::Raster;
 use std::io::Write;
 
 pub use accuracy::{Series, accuracy_bars, label_ratio_lines};
+pub use bounds::{Bounds, MapError};
 pub use curves::{Curve, training_curves};
-pub use map::{Bounds, MapError};
 pub use quantization::quantization;
 pub use range_map::{EmbeddingMap, RangeMap, embedding_map, range_map};
 pub use reliability::reliability_diagram;
@@ -35,6 +36,12 @@ const FUSED: plotters::style::RGBColor = plotters::style::RGBColor(0x2a, 0x7f, 0
 /// Why a picture was not drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum PlotError {
+    /// Neither of the two.
+    #[error("{path}: a picture is written as .png or .svg; end its name so", path = .path.display())]
+    Form {
+        /// The picture.
+        path: PathBuf,
+    },
     /// The drawing library refused.
     #[error("{path}: cannot draw: {reason}", path = .path.display())]
     Draw {
@@ -56,7 +63,19 @@ pub enum PlotError {
 /// What a picture is drawn on; its coordinates are pixels from the upper left.
 type Area<'a> = plotters::prelude::DrawingArea<Canvas<'a>, plotters::coord::Shift>;
 
-/// Draws into memory and writes the file in one go: a PNG where its name ends so, else an SVG.
+/// Whether a picture can be written under a name: to be asked before long work.
+///
+/// # Errors
+/// [`PlotError::Form`] for an extension other than .png and .svg.
+pub fn check_name(path: &Path) -> Result<(), PlotError> {
+    form(path).map(|_| ())
+}
+
+fn form(path: &Path) -> Result<Form, PlotError> {
+    Form::of(path).ok_or_else(|| PlotError::Form { path: path.into() })
+}
+
+/// Draws into memory and writes the file in one go, as what its name ends in.
 fn save(
     path: &Path,
     size: (u32, u32),
@@ -73,15 +92,39 @@ fn save(
             .and_then(|()| area.present().map_err(Into::into));
         drawn.map_err(|error| refuse(error.to_string()))
     };
-    let bytes = if is_png(path) {
-        let mut raster = Raster::new(size);
-        drawn(Canvas::Png(&mut raster))?;
-        canvas::png(&raster.into_picture()).map_err(|error| refuse(error.to_string()))?
-    } else {
-        let mut svg = String::new();
-        drawn(Canvas::Svg(SVGBackend::with_string(&mut svg, size)))?;
-        svg.into_bytes()
+    let bytes = match form(path)? {
+        Form::Png => {
+            let mut raster = Raster::new(size);
+            drawn(Canvas::Png(&mut raster))?;
+            canvas::png(&raster.into_picture()).map_err(|error| refuse(error.to_string()))?
+        }
+        Form::Svg => {
+            let mut svg = String::new();
+            drawn(Canvas::Svg(SVGBackend::with_string(&mut svg, size)))?;
+            svg.into_bytes()
+        }
     };
     write_atomically(path, |out| out.write_all(&bytes))
         .map_err(|source| PlotError::Io { path: path.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_a_png_or_an_svg() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["x.gif", "x.png.txt", "x", "png"] {
+            let path = dir.path().join(name);
+            let refusal = save(&path, (20, 20), |_| Ok(())).unwrap_err().to_string();
+            assert!(refusal.contains(".png or .svg") && !path.exists(), "{refusal}");
+            assert_eq!(check_name(&path).unwrap_err().to_string(), refusal);
+        }
+        for (name, start) in [("a.PNG", &b"\x89PNG"[..]), ("a.Svg", b"<svg")] {
+            let path = dir.path().join(name);
+            save(&path, (20, 20), |_| Ok(())).unwrap();
+            assert!(std::fs::read(&path).unwrap().starts_with(start), "{name}");
+        }
+    }
 }

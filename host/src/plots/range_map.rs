@@ -134,7 +134,7 @@ fn frame(bounds: Bounds) -> Frame {
 
 fn size(frame: &Frame) -> (u32, u32) {
     // the legend needs its width even under a narrow map
-    let width = (MARGIN.0 + frame.size.0 + MARGIN.2).max(560);
+    let width = (MARGIN.0 + frame.size.0 + MARGIN.2).max(680);
     (width, MARGIN.1 + frame.size.1 + MARGIN.3)
 }
 

@@ -20,11 +20,13 @@
 //! | [`runs`] | runs listed and compared |
 //! | [`calibrate`] | the fusion's parameters |
 //! | [`model`] | the result |
-//! | [`mod@add_class`] | a class more, from few records, on a finished run |
+//! | [`mod@add_class`], [`added_records`] | a class more, from few records, on a finished run; what is kept of them |
+//! | `logistic` | the regression that fits it |
 //!
 //! On the CPU a run is a pure function of data, configuration and seed, interrupted or not.
 
 pub mod add_class;
+pub mod added_records;
 pub mod calibrate;
 pub mod config;
 pub mod device;
@@ -36,6 +38,7 @@ mod init;
 mod joint;
 mod location;
 mod location_weights;
+mod logistic;
 pub mod losses;
 mod model;
 mod modulation;

@@ -103,14 +103,14 @@ fn read(path: &Path, of: Of) -> Result<Done, SweepError> {
     }
     let was = &done.of;
     let what = [
-        (was.data != of.data, "data"),
-        (was.split != of.split, "split"),
-        (was.device != of.device, "device"),
-        (was.config != of.config, "settings"),
-        (was.tool != of.tool, "version of csp-host"),
+        (was.data != of.data, "other data"),
+        (was.split != of.split, "another split"),
+        (was.device != of.device, "another device"),
+        (was.config != of.config, "other settings"),
+        (was.tool != of.tool, "another version of csp-host"),
     ];
     let what: Vec<&str> = what.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).collect();
-    Err(stale(format!("it is of another {}", what.join(" and "))))
+    Err(stale(format!("it is of {}", what.join(" and "))))
 }
 
 struct Cell<'a> {

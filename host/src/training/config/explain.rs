@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::TrainConfig;
 
 /// The files that declare settings.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     include_str!("mod.rs"),
     include_str!("augment.rs"),
     include_str!("backbone.rs"),
@@ -24,6 +24,7 @@ const SOURCES: [&str; 16] = [
     include_str!("../losses/nce.rs"),
     include_str!("../losses/presence.rs"),
     include_str!("../sampler.rs"),
+    include_str!("../../data/split.rs"),
     include_str!("../../../../models/src/nn/head/mod.rs"),
 ];
 
@@ -49,7 +50,10 @@ impl TrainConfig {
         let mut out =
             "# Settings of csp-host train. Every key may be left out; these are the values then.\n".into();
         let declared = SOURCES.into_iter().flat_map(declarations).collect();
-        section(&declared, "", "TrainConfig", &Table::try_from(self)?, &mut out)?;
+        let mut table = Table::try_from(self)?;
+        // a run leaves out the section that changes nothing; here it is to be seen
+        table.insert("split".into(), Table::try_from(&self.split)?.into());
+        section(&declared, "", "TrainConfig", &table, &mut out)?;
         Ok(out)
     }
 }
@@ -118,8 +122,9 @@ fn declarations(source: &str) -> Declared {
                 doc.push(plain(text.trim()));
             } else if let Some(rest) = member.strip_prefix("#[serde(rename = \"") {
                 renamed = rest.split('"').next().map(String::from);
-            } else if !member.starts_with('#') {
-                let member = member.trim_end_matches(',');
+            } else if !member.starts_with(['#', '}']) {
+                // of a variant with fields its name alone
+                let member = member.trim_end_matches(',').trim_end_matches(" {");
                 let (member, of) =
                     member.strip_prefix("pub ").and_then(|m| m.split_once(": ")).unwrap_or((member, ""));
                 let of = of.rsplit("::").next().unwrap_or(of).to_string();
@@ -171,6 +176,21 @@ mod tests {
         config.pretrain.queue = 7;
         config.input.size = Some(64);
         assert_eq!(toml::from_str::<TrainConfig>(&config.explained().unwrap()).unwrap(), config);
+        config.split = toml::from_str("by = \"block:50\"\nval = 0.3\nseed = 4").unwrap();
+        assert_eq!(toml::from_str::<TrainConfig>(&config.explained().unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn the_split_is_a_section_to_fill_in() {
+        let text = TrainConfig::default().explained().unwrap();
+        assert!(text.contains("\n[split]\n") && text.contains("\nby = \"given\"\n"), "{text}");
+        assert!(!text.contains("# split ="), "{text}");
+        let filled = text.replace("by = \"given\"", "by = \"block:100\"");
+        let config: TrainConfig = toml::from_str(&filled).unwrap();
+        assert_eq!(config.split.by.to_string(), "block:100");
+        for way in ["random", "block", "camera"] {
+            assert!(text.contains(&format!("#   \"{way}\": ")), "{way} is not explained in\n{text}");
+        }
     }
 
     #[test]

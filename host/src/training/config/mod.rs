@@ -36,8 +36,7 @@ use crate::data::SplitPlan;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// How the rows are divided into train and val; applied where the data set is opened, see
-    /// [`Options::split`](crate::data::Options::split).
+    /// How the rows are divided into train and val where the data set is opened.
     #[serde(skip_serializing_if = "SplitPlan::is_given")]
     pub split: SplitPlan,
     /// How a picture becomes the network's input.
