@@ -115,6 +115,9 @@ fn range(
     if !model.has_location() {
         bail!("{}: the model has no location branch: it was trained without places", args.model.display());
     }
+    if labels.0.get(in_model.index()).is_some_and(|label| !label.placed) {
+        bail!("--class: no record with a place has taught the model where {class:?} lives");
+    }
     let (seen, seen_are) = observed.of_class(class, bounds);
     let title = format!("{class}: where {name} expects it{}", season(args, model.is_seasonal(), context));
     let map = RangeMap { title: &title, bounds, seen: &seen, seen_are: &seen_are, grain: args.grain };

@@ -157,10 +157,14 @@ fn write(
     writeln!(out, "\n## Classes\n")?;
     for label in &manifest.labels.0 {
         let lineage: Vec<&str> = label.lineage.iter().map(|taxon| taxon.name.as_str()).collect();
-        match lineage.as_slice() {
-            [] => writeln!(out, "- {}", label.name)?,
-            lineage => writeln!(out, "- {} ({})", label.name, lineage.join(" › "))?,
-        }
+        let lineage =
+            if lineage.is_empty() { String::new() } else { format!(" ({})", lineage.join(" › ")) };
+        let place = if label.placed || manifest.encoder.is_none() {
+            ""
+        } else {
+            "; no record with a place taught it, so the place neither favours nor rules it out"
+        };
+        writeln!(out, "- {}{lineage}{place}", label.name)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 //! | `checkpoints/STAGE.step.safetensors` | a stage under way: weights, optimizer, step |
 //! | `checkpoints/STAGE.safetensors` | a finished stage |
 //! | `cache/` | decoded pictures and features; may be deleted |
-//! | `model/` | the result, see [`TrainedModel`](super::TrainedModel) |
+//! | `model/` | the result, see [`TrainedModel`](super::TrainedModel); the records of added classes |
 
 use std::{
     collections::BTreeMap,
