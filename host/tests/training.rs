@@ -378,6 +378,43 @@ fn a_picture_that_cannot_be_read_is_named_and_nothing_is_half_written() {
 }
 
 #[test]
+fn a_run_goes_on_with_the_photographs_it_began_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dataset(dir.path(), true);
+    let out = dir.path().join("run");
+    assert!(matches!(run(&data, &out, 0.5, Some(10)), Err(TrainError::Interrupted { .. })));
+    // copied anew, the bytes are the same and the time is not
+    let photograph = dir.path().join("0.png");
+    let bytes = fs::read(&photograph).unwrap();
+    fs::write(&photograph, &bytes).unwrap();
+    assert!(matches!(run(&data, &out, 0.5, Some(10)), Err(TrainError::Interrupted { .. })));
+    image::RgbImage::from_pixel(16, 16, image::Rgb([9, 9, 9])).save(&photograph).unwrap();
+    let error = run(&data, &out, 0.5, None).unwrap_err().to_string();
+    assert!(error.contains("photographs") && error.contains("run"), "{error}");
+    fs::write(&photograph, &bytes).unwrap();
+    run(&data, &out, 0.5, None).unwrap();
+}
+
+#[test]
+fn settings_that_cannot_be_leave_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dataset(dir.path(), true);
+    let out = dir.path().join("run");
+    // nobody is named in the data, and 32 pixels are too few for the network
+    let large = "[backbone]\nkind = \"inception-v3\"\n[input]\nsize = 32";
+    for (config, field) in [
+        (with("[finetune.loss]\nusers = true"), "finetune.loss.users"),
+        (toml::from_str(large).unwrap(), "input.size"),
+    ] {
+        match run_with(&data, &out, 0.5, None, config) {
+            Err(TrainError::Config { field: named, .. }) => assert_eq!(named, field),
+            other => panic!("{other:?}"),
+        }
+        assert!(!out.exists(), "{field}");
+    }
+}
+
+#[test]
 fn places_without_pictures_train_the_location_branch_alone() {
     let dir = tempfile::tempdir().unwrap();
     let mut data = dataset(dir.path(), true);
