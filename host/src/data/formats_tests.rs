@@ -295,6 +295,10 @@ fn birdsnap_and_nabirds() {
     assert_eq!((set.rows[0].user.as_deref(), class(&set, 0)), (Some("12"), Some("Acadian Flycatcher")));
     assert_eq!((set.rows[1].place, class(&set, 2), set.rows[2].split), (None, Some("7"), Some(Split::Test)));
     assert!(notes[1].contains("orig_meta"), "{notes:?}");
+    // or those of the published results, where they are asked for
+    let options = Options { format: Some(Format::GeoPriorEbird), ..Options::default() };
+    let ebird = inspect(&json, &options).unwrap().dataset;
+    assert_eq!((ebird.rows[0].place, ebird.rows[0].user.as_deref()), (place(2.0, -1.0), Some("3")));
     // NABirds has eBird's alone, which is drawn by species: said
     let json = write(&dir, "nabirds_with_loc_2019.json", &BIRDS.replace("orig_meta", "unused"));
     let Opened { dataset: set, notes, .. } = opened(&json);

@@ -98,12 +98,14 @@ struct Location {
     user_id: Value,
 }
 
-/// Reads either kind, told by its first byte.
+/// Reads either kind, told by its first byte. Places are the photographs' own where any has one, unless
+/// those of `ebird` are asked for.
 ///
 /// # Errors
 /// Unreadable, or neither kind.
 pub(crate) fn read(
     path: &Path,
+    ebird: bool,
     notes: &mut Vec<String>,
     problems: &mut Problems,
 ) -> Result<Vec<Draft>, DataError> {
@@ -113,7 +115,7 @@ pub(crate) fn read(
     let release: Release = json::read(path, "a geo_prior JSON", notes)?;
     let parts = [(Split::Train, &release.train), (Split::Val, &release.val), (Split::Test, &release.test)];
     let items = || parts.iter().flat_map(|(_, items)| items.iter());
-    let original = items().any(|item| item.orig_meta.as_ref().is_some_and(Meta::is_placed));
+    let original = !ebird && items().any(|item| item.orig_meta.as_ref().is_some_and(Meta::is_placed));
     notes.push(match original {
         true => "place, date and photographer of each photograph's own record (orig_meta)".into(),
         false => "place, date and photographer from ebird_meta: drawn from checklists of the same species, not where the photograph was taken".to_string(),

@@ -171,6 +171,9 @@ pub enum Format {
     Fmow,
     /// A JSON of geo_prior's release: BirdSnap, NABirds, or a list of locations with classes.
     GeoPrior,
+    /// The same with the places and dates of its `ebird_meta`, which the published results of BirdSnap and
+    /// NABirds use: drawn from checklists of the species, not where the photograph was taken.
+    GeoPriorEbird,
 }
 
 impl fmt::Display for Format {
@@ -183,6 +186,7 @@ impl fmt::Display for Format {
             Self::CamtrapDp => "Camtrap DP package",
             Self::Fmow => "Functional Map of the World",
             Self::GeoPrior => "geo_prior JSON",
+            Self::GeoPriorEbird => "geo_prior JSON, places of ebird_meta",
         })
     }
 }
@@ -300,7 +304,8 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
         }
         Format::CamtrapDp => camtrap_dp::read(path, &mut lineages, &mut notes, &mut problems)?,
         Format::Fmow => fmow::read(path, &mut notes, &mut problems)?,
-        Format::GeoPrior => geo_prior::read(path, &mut notes, &mut problems)?,
+        Format::GeoPrior => geo_prior::read(path, false, &mut notes, &mut problems)?,
+        Format::GeoPriorEbird => geo_prior::read(path, true, &mut notes, &mut problems)?,
     };
     if drafts.len() > MAX_ROWS {
         return Err(DataError::outline(path, format!("more than {MAX_ROWS} rows; split the data set")));
