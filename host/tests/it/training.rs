@@ -1,6 +1,5 @@
 //! Runs of training on a small synthetic data set: interrupted ones end where whole ones do, hidden
 //! labels change nothing, and what is damaged or missing is named.
-#![allow(missing_docs)]
 
 use std::{
     collections::BTreeMap,

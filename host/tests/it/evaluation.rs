@@ -1,6 +1,5 @@
 //! Sweeps, maps and added classes on a small synthetic data set: results are taken over, refused when
 //! stale, and the old run is never touched.
-#![allow(missing_docs)]
 
 use std::{collections::BTreeMap, fs, path::Path, process::ExitCode};
 

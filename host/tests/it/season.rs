@@ -1,5 +1,4 @@
 //! The time of the year, from the data's dates to the device; and training from trained encoders.
-#![allow(missing_docs)]
 
 use std::{fs, path::Path};
 

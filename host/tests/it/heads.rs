@@ -1,6 +1,5 @@
 //! Every kind of head, on encoders of every family, learns where the classes are: trained by the program,
 //! loaded again and asked about places by `csp-host location embed`.
-#![allow(missing_docs)]
 
 use std::{fs, path::Path, process::Command};
 
