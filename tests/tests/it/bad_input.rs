@@ -80,13 +80,17 @@ fn a_truncated_picture_stops_training_and_is_named() {
 }
 
 #[test]
-fn an_unknown_class_stops_evaluation() {
+fn unknown_classes_count_as_wrong_and_none_known_stops_evaluation() {
     let dir = tempfile::tempdir().unwrap();
-    let table = table(dir.path(), |l| set(l, 2, "label", "unicorn"));
+    let one = table(dir.path(), |l| set(l, 2, "label", "unicorn"));
     for model in ["run", "model.cspm"] {
-        let output = host(&["eval", text(&demo().join(model)), "--data", &table]);
-        assert_fails(&output, 1, &["unicorn"]);
+        let output = host(&["eval", text(&demo().join(model)), "--data", &one]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("count as wrong: unicorn (1)"), "{said}");
     }
+    let all = table(dir.path(), |l| (1..l.len()).for_each(|row| set(l, row, "label", "unicorn")));
+    let output = host(&["eval", text(&demo().join("model.cspm")), "--data", &all]);
+    assert_fails(&output, 1, &["unicorn", "rename"]);
 }
 
 #[test]
