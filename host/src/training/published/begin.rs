@@ -12,6 +12,7 @@ use csp_models::{
     manifest::ImageInput,
     nn::{BackboneKind, ImageClassifier},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{StateDict, import};
@@ -41,9 +42,14 @@ pub(crate) fn look(path: &Path) -> Result<Weighing, TrainError> {
     if header.is_none_or(|header| header["__metadata__"]["csp"].is_null()) {
         return Ok(Weighing::Published);
     }
-    let beside = fs::read(path.with_file_name("model.json")).ok();
-    let model = beside.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-    Ok(Weighing::Run(model.and_then(|mut model| serde_json::from_value(model["input"].take()).ok())))
+    Ok(Weighing::Run(beside(path, "input")))
+}
+
+/// A field of the `model.json` beside a run's weights; `None` where it does not say.
+fn beside<T: DeserializeOwned>(path: &Path, field: &str) -> Option<T> {
+    let bytes = fs::read(path.with_file_name("model.json")).ok()?;
+    let mut model: Value = serde_json::from_slice(&bytes).ok()?;
+    serde_json::from_value(model.get_mut(field)?.take()).ok()
 }
 
 /// Where weights came from.
@@ -97,11 +103,7 @@ pub(crate) fn begin(
 
 /// Of which network the run is that `path` belongs to, in words; empty where it is of `kind` or does not say.
 fn run_of(path: &Path, kind: BackboneKind) -> String {
-    let beside = fs::read(path.with_file_name("model.json")).ok();
-    let model = beside.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-    let was =
-        model.and_then(|mut model| serde_json::from_value::<BackboneKind>(model["backbone"].take()).ok());
-    match was {
+    match beside::<BackboneKind>(path, "backbone") {
         Some(was) if was != kind => {
             format!("; the run is of {was}, the settings say {kind}: set backbone.kind")
         }
