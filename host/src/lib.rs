@@ -17,7 +17,7 @@
 //! | [`coastline`] | land and sea |
 //! | [`plots`] | pictures for people |
 //! | [`cli`] | one file a verb |
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod cli;
 pub mod coastline;

@@ -273,7 +273,7 @@ impl DataSource {
             }
         }
         for problem in opened.problems.iter() {
-            voice.say(&format!("warning: {problem}"));
+            voice.say(problem.to_string().trim_start());
         }
         Ok(opened.dataset)
     }

@@ -88,8 +88,8 @@ pub fn run(args: &DemoArgs, context: &Context) -> Result<()> {
     step(4, "evaluate the int8 model, by the engine of the trap, on cells it has not seen", typed);
     let predictor = EnginePredictor::new(open_bundle(&model)?)?;
     let rows = evaluation::labelled(&data, Some(Split::Val), predictor.labels())?;
-    let scored = evaluation::score(&predictor, &rows, voice)?;
-    let evaluation = evaluation::summarise(&predictor, &scored);
+    let answers = evaluation::answers(&predictor, &rows, voice)?;
+    let evaluation = evaluation::summarise(&predictor, &answers);
     eval::print(&evaluation)?;
 
     let trap =

@@ -116,11 +116,10 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
             rows.len()
         ));
     }
-    let scored = evaluation::score(model.as_ref(), &rows, context.voice)?;
-    let mut evaluation = evaluation::summarise(model.as_ref(), &scored);
+    let answers = evaluation::answers(model.as_ref(), &rows, context.voice)?;
+    let mut evaluation = evaluation::summarise(model.as_ref(), &answers);
     let modulated = evaluation::modulated(model.as_ref(), &rows, context.voice)?;
     evaluation.modulated = modulated.map(|answers| evaluation::accuracy(&answers));
-    let answers = Answers::of(model.fusion(), &scored);
     let top_k = args.top.map(|k| TopK::of(k.into(), &answers));
     let geography = match args.regions {
         Some(degrees) => Geography::of(&data, &rows, &answers, degrees),

@@ -19,7 +19,7 @@ use super::{
     dates, json,
     lineage::{self, Lineages},
     problem::{Kind, Problems, quoted},
-    rows::{Draft, Users},
+    rows::{Draft, Shared},
     table::Table,
 };
 
@@ -93,7 +93,7 @@ impl Descriptor {
 struct Deployment {
     place: Option<LatLon>,
     uncertainty_m: Option<f64>,
-    camera: String,
+    camera: Arc<str>,
 }
 
 /// What is observed in a span of time of a deployment, without naming media.
@@ -202,14 +202,14 @@ fn deployments(path: &Path, problems: &mut Problems) -> Result<HashMap<String, D
         };
         let (lat, lon) = (cell("latitude").unwrap_or_default(), cell("longitude").unwrap_or_default());
         let deployment = Deployment {
-            place: places.read(at, &lat, &lon, problems),
+            place: places.read(&at, &lat, &lon, problems),
             uncertainty_m: uncertainty_cell(
-                at,
+                &at,
                 "coordinateUncertainty",
                 cell("coordinateUncertainty").as_deref(),
                 problems,
             ),
-            camera: cell("locationID").or_else(|| cell("locationName")).unwrap_or_else(|| id.clone()),
+            camera: cell("locationID").or_else(|| cell("locationName")).unwrap_or_else(|| id.clone()).into(),
         };
         if found.insert(id.clone(), deployment).is_some() {
             problems
@@ -223,7 +223,7 @@ fn deployments(path: &Path, problems: &mut Problems) -> Result<HashMap<String, D
 fn observations(path: &Path, problems: &mut Problems) -> Result<Observations, DataError> {
     let mut table = Named::open(path, &["deploymentID", "observationType"])?;
     let mut found = Observations::default();
-    let mut names = Users::default();
+    let mut names = Shared::default();
     table.each(problems, |at, cell, problems| {
         let class = match cell("observationType").as_deref() {
             Some("animal") => cell("scientificName"),
@@ -325,12 +325,12 @@ fn media(
         let file = cell("filePath").unwrap_or_default();
         drafts.push(Draft {
             image: picture(at, &file, cell("fileMediatype").as_deref(), descriptor, problems),
-            name: if file.is_empty() { id } else { file },
+            name: if file.is_empty() { id } else { file }.into(),
             place: found.and_then(|deployment| deployment.place),
             uncertainty_m: found.and_then(|deployment| deployment.uncertainty_m),
-            date: timestamp,
+            date: timestamp.map(Into::into),
             class: classes.first().filter(|_| classes.len() == 1).cloned(),
-            camera: found.map(|deployment| deployment.camera.clone()),
+            camera: found.map(|deployment| Arc::clone(&deployment.camera)),
             at: at.into(),
             ..Draft::default()
         });

@@ -16,7 +16,7 @@ use super::{
     lineage::{self, Lineages},
     locations::{self, Fact, Locations},
     problem::{Kind, Problems, quoted},
-    rows::{At, Draft, Users},
+    rows::{At, Draft, Shared},
     table::{image_folder, resolve},
 };
 
@@ -128,7 +128,7 @@ pub(crate) fn read(
          datapackage.json, a folder of Functional Map of the World)",
         notes,
     )?;
-    let mut users = Users::default();
+    let (mut users, mut cameras) = (Shared::default(), Shared::default());
     let own_places = coco.images.iter().any(|image| image.lat != Value::Missing);
     let beside = location_table.map(Path::to_path_buf).or_else(|| locations::beside(path));
     let facts = match &beside {
@@ -186,11 +186,11 @@ pub(crate) fn read(
             uncertainty_m: if own.is_some() { own_uncertainty } else { fact.uncertainty_m },
             image: Some(resolve(&base, &image.file_name)),
             name: image.file_name.into(),
-            date: image.date.map(String::from).or_else(|| fact.date.clone()),
+            date: image.date.or_else(|| fact.date.clone().map(Into::into)),
             season: fact.season,
             class: classes.of_image(i, &at, problems),
             split,
-            camera: image.location.as_ref().map(Id::to_string),
+            camera: image.location.as_ref().map(|id| cameras.of(&id.to_string())),
             // who holds the rights can be an institution: last
             user: image
                 .user

@@ -40,7 +40,13 @@ impl<'a> PlaceReader<'a> {
     }
 
     /// A row's place; `None` without one, and with a problem.
-    pub(crate) fn read(&mut self, at: &str, lat: &str, lon: &str, problems: &mut Problems) -> Option<LatLon> {
+    pub(crate) fn read(
+        &mut self,
+        at: &dyn Display,
+        lat: &str,
+        lon: &str,
+        problems: &mut Problems,
+    ) -> Option<LatLon> {
         match (is_empty_cell(lat), is_empty_cell(lon)) {
             (true, true) => return None,
             (false, false) => {}
@@ -63,10 +69,16 @@ impl<'a> PlaceReader<'a> {
         }
         let (lat, lon) =
             (self.degrees(at, self.lat_name, lat, problems), self.degrees(at, self.lon_name, lon, problems));
-        place(&at, lat?, lon?, problems)
+        place(at, lat?, lon?, problems)
     }
 
-    fn degrees(&mut self, at: &str, column: &str, text: &str, problems: &mut Problems) -> Option<f64> {
+    fn degrees(
+        &mut self,
+        at: &dyn Display,
+        column: &str,
+        text: &str,
+        problems: &mut Problems,
+    ) -> Option<f64> {
         let number = text.trim().trim_end_matches('°').trim_end();
         if let Ok(value) = number.parse() {
             self.points += usize::from(number.contains('.'));
@@ -122,7 +134,7 @@ pub(crate) fn uncertainty(at: &dyn Display, metres: f64, problems: &mut Problems
 
 /// [`uncertainty`] of a cell, which may be empty.
 pub(crate) fn uncertainty_cell(
-    at: &str,
+    at: &dyn Display,
     column: &str,
     text: Option<&str>,
     problems: &mut Problems,
@@ -221,7 +233,7 @@ mod tests {
     fn read(lat: &str, lon: &str, decimal_comma: bool) -> (Option<LatLon>, Vec<Kind>, String) {
         let mut problems = Problems::default();
         let mut reader = PlaceReader::new("lat", "lon", decimal_comma);
-        let place = reader.read("line 2", lat, lon, &mut problems);
+        let place = reader.read(&"line 2", lat, lon, &mut problems);
         reader.finish(&mut problems);
         (place, problems.iter().map(|p| p.kind).collect(), problems.errors_text())
     }
@@ -262,13 +274,13 @@ mod tests {
     #[test]
     fn uncertainties_are_metres_or_unknown() {
         let mut problems = Problems::default();
-        let mut read = |text| uncertainty_cell("line 2", "acc", Some(text), &mut problems);
+        let mut read = |text| uncertainty_cell(&"line 2", "acc", Some(text), &mut problems);
         assert_eq!([read("12.5"), read("30 m")], [Some(12.5), Some(30.0)]);
         // as found in iNaturalist 2021
         for unknown in ["0", "-80", "106807033", "NaN", "inf", "near the river"] {
             assert_eq!(read(unknown), None, "{unknown}");
         }
-        assert_eq!(uncertainty_cell("line 3", "acc", None, &mut problems), None);
+        assert_eq!(uncertainty_cell(&"line 3", "acc", None, &mut problems), None);
         assert_eq!(problems.count(Kind::BadUncertainty), 6);
     }
 

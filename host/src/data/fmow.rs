@@ -167,13 +167,18 @@ fn draft(root: &Path, file: &Path, image: &Image, problems: &mut Problems) -> Dr
     });
     let first = relative.components().next().and_then(|part| part.as_os_str().to_str());
     Draft {
-        name: format!("{}.{}", stem.display(), picture.extension().unwrap_or_default().to_string_lossy()),
+        name: format!("{}.{}", stem.display(), picture.extension().unwrap_or_default().to_string_lossy())
+            .into(),
         image: Some(picture),
         place,
-        date: image.timestamp.text(),
+        date: image.timestamp.text().map(Into::into),
         class: class.map(Into::into),
         split: first.and_then(Split::from_word),
-        camera: relative.parent().map(|site| site.to_string_lossy().into_owned()).filter(|s| !s.is_empty()),
+        camera: relative
+            .parent()
+            .map(|site| site.to_string_lossy())
+            .filter(|s| !s.is_empty())
+            .map(Into::into),
         at: at.into(),
         ..Draft::default()
     }

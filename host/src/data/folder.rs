@@ -79,13 +79,13 @@ pub(crate) fn read(
         let (class, deeper) = rest.split_first().map_or((None, rest), |(class, rest)| (Some(class), rest));
         drafts.push(Draft {
             at: quoted(&name).into(),
-            name,
+            name: name.into(),
             image: Some(file),
             place: facts.place,
-            date: facts.date,
+            date: facts.date.map(Into::into),
             class: class.map(|name| name.as_str().into()),
             split,
-            camera: (!deeper.is_empty()).then(|| deeper.join("/")),
+            camera: (!deeper.is_empty()).then(|| deeper.join("/").into()),
             ..Draft::default()
         });
     }

@@ -227,7 +227,7 @@ fn fmow_as_distributed() {
     // all images of a site are one camera: they stay on one side of a split by camera
     assert_eq!(set.rows[0].camera, set.rows[1].camera);
     assert_eq!(
-        (set.rows[0].season, set.rows[0].name.as_str()),
+        (set.rows[0].season, &*set.rows[0].name.to_string()),
         (Some(0.0), "train/airport/airport_0/airport_0_0_rgb.jpg")
     );
 }

@@ -12,7 +12,7 @@ use super::{
     locations::season,
     problem::{Kind, Problems, quoted},
     recognise,
-    rows::{Draft, Users},
+    rows::{Draft, Shared},
     table::{image_folder, resolve},
 };
 
@@ -122,7 +122,7 @@ pub(crate) fn read(
     });
     let base = image_folder(path, items().map(|item| &*item.im_path));
     notes.push(format!("photographs in {}", base.display()));
-    let (mut users, mut classes) = (Users::default(), Users::default());
+    let (mut users, mut classes) = (Shared::default(), Shared::default());
     let mut drafts = Vec::new();
     for (split, items) in parts {
         for (i, item) in items.iter().enumerate() {
@@ -134,12 +134,12 @@ pub(crate) fn read(
             let meta = if original { &item.orig_meta } else { &item.ebird_meta };
             let meta = meta.as_ref();
             drafts.push(Draft {
-                name: item.im_path.clone(),
+                name: item.im_path.clone().into(),
                 image: Some(resolve(&base, &item.im_path)),
                 place: meta.and_then(|meta| coordinates::of_values(&at, &meta.lat, &meta.lon, problems)),
                 season: meta.and_then(|meta| season(&at, &meta.date, problems)),
                 // its own date is that of the photograph, whatever the place is of
-                date: item.orig_date.text().filter(|_| original),
+                date: item.orig_date.text().filter(|_| original).map(Into::into),
                 user: meta.and_then(|meta| meta.user_id.text()).map(|name| users.of(&name)),
                 class: Some(name(&release.classes, &item.class_id, &at, &mut classes, problems)),
                 split: Some(split),
@@ -162,11 +162,11 @@ fn read_locations(
     let names = Names::Table(
         names.into_iter().map(|(id, name)| (id.to_string(), Value::Id(Id::of(&name)))).collect(),
     );
-    let (mut users, mut classes) = (Users::default(), Users::default());
+    let (mut users, mut classes) = (Shared::default(), Shared::default());
     let drafts = list.into_iter().enumerate().map(|(i, location)| {
         let at = format!("[{i}]");
         Draft {
-            name: at.clone(),
+            name: at.clone().into(),
             place: coordinates::of_values(&at, &location.lat, &location.lon, problems),
             season: season(&at, &location.date_c, problems),
             user: location.user_id.text().map(|name| users.of(&name)),
@@ -178,7 +178,7 @@ fn read_locations(
     Ok(drafts.collect())
 }
 
-fn name(names: &Names, class: &Id, at: &str, known: &mut Users, problems: &mut Problems) -> Arc<str> {
+fn name(names: &Names, class: &Id, at: &str, known: &mut Shared, problems: &mut Problems) -> Arc<str> {
     let found = names.of(class);
     let nameless = match names {
         Names::List(names) => names.is_empty(),

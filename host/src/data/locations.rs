@@ -16,7 +16,7 @@ use super::{
     json::{self, Id, Value},
     problem::{Kind, Problems, quoted},
     recognise,
-    rows::Users,
+    rows::Shared,
     table::Table,
 };
 
@@ -53,7 +53,7 @@ pub(crate) fn beside(json: &Path) -> Option<PathBuf> {
 /// Unreadable, or without the columns or fields a location needs.
 pub(crate) fn read(
     path: &Path,
-    users: &mut Users,
+    users: &mut Shared,
     notes: &mut Vec<String>,
     problems: &mut Problems,
 ) -> Result<Locations, DataError> {
@@ -134,7 +134,7 @@ struct Entry {
 }
 
 impl Entry {
-    fn fact(&self, at: &str, users: &mut Users, problems: &mut Problems) -> Fact {
+    fn fact(&self, at: &str, users: &mut Shared, problems: &mut Problems) -> Fact {
         Fact {
             place: coordinates::of_values(&at, &self.lat, &self.lon, problems),
             uncertainty_m: coordinates::uncertainty_of_value(&at, &self.loc_uncert, problems),
@@ -165,7 +165,7 @@ pub(crate) fn season(at: &dyn std::fmt::Display, share: &Value, problems: &mut P
 /// `{"loc1": {"lat": …, "lon": …}, …}` or `[{"location": "loc1", "lat": …, "lon": …}, …]`.
 fn from_json(
     path: &Path,
-    users: &mut Users,
+    users: &mut Shared,
     notes: &mut Vec<String>,
     problems: &mut Problems,
 ) -> Result<Locations, DataError> {

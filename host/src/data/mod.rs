@@ -63,11 +63,11 @@ use lineage::Lineages;
 use problem::{Kind, Problems, Severity};
 pub use split::{SplitBy, SplitPlan};
 
-/// Largest table or JSON that is read, bytes.
+/// Largest JSON that is read, bytes.
 pub const MAX_INDEX_FILE: u64 = 4 << 30;
 
 /// Most rows that are read.
-pub const MAX_ROWS: usize = 20_000_000;
+pub const MAX_ROWS: usize = 100_000_000;
 
 /// Which part of a data set a row belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, clap::ValueEnum)]
@@ -103,11 +103,41 @@ impl fmt::Display for Split {
     }
 }
 
+/// What a row is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// As the source calls it.
+    Text(Box<str>),
+    /// By the line of a table it starts in, where it has no other name.
+    Line(u64),
+}
+
+impl Default for Name {
+    fn default() -> Self {
+        Self::Text("".into())
+    }
+}
+
+impl<S: Into<Box<str>>> From<S> for Name {
+    fn from(text: S) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.pad(text),
+            Self::Line(line) => write!(f, "line {line}"),
+        }
+    }
+}
+
 /// One photograph, or one observation without a photograph.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
     /// The name as it stands in the source.
-    pub name: String,
+    pub name: Name,
     /// The photograph's file; `None` for an observation without one.
     pub image: Option<PathBuf>,
     /// Where; `None` when the source does not say.
@@ -119,7 +149,7 @@ pub struct Row {
     /// The split the source gives; `None` when it gives none.
     pub split: Option<Split>,
     /// The camera or site it belongs to, for splits that keep cameras apart.
-    pub camera: Option<String>,
+    pub camera: Option<Arc<str>>,
     /// Who took it, as the source names them; shared between the rows of one person. `None` when unknown.
     pub user: Option<Arc<str>>,
     /// How far off the place may be, metres: above 0 and up to half way round the Earth.

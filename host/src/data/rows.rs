@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Dataset, Options, Row, Split, dates,
+    Dataset, Name, Options, Row, Split, dates,
     json::Id,
     lineage::Lineages,
     problem::{Kind, Problems, quoted},
@@ -28,7 +28,30 @@ use super::{
 #[derive(Clone, Debug)]
 pub(crate) enum At {
     Text(Box<str>),
+    Line(Line),
     Image(Id),
+}
+
+/// Where a record of a table starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line(pub(crate) u64);
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.0)
+    }
+}
+
+impl From<Line> for At {
+    fn from(line: Line) -> Self {
+        Self::Line(line)
+    }
+}
+
+impl From<Line> for Name {
+    fn from(line: Line) -> Self {
+        Self::Line(line.0)
+    }
 }
 
 impl Default for At {
@@ -47,6 +70,7 @@ impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),
+            Self::Line(line) => line.fmt(f),
             Self::Image(id) => write!(f, "image {}", quoted(&id.to_string())),
         }
     }
@@ -57,26 +81,26 @@ impl fmt::Display for At {
 pub(crate) struct Draft {
     /// Where it stands, for messages: `line 12`, `image "a1"`.
     pub(crate) at: At,
-    pub(crate) name: String,
+    pub(crate) name: Name,
     pub(crate) image: Option<PathBuf>,
     pub(crate) place: Option<LatLon>,
-    pub(crate) date: Option<String>,
+    pub(crate) date: Option<Box<str>>,
     /// Share of the year where the source gives that; it wins over the date.
     pub(crate) season: Option<f64>,
     pub(crate) class: Option<Arc<str>>,
     pub(crate) split: Option<Split>,
-    pub(crate) camera: Option<String>,
+    pub(crate) camera: Option<Arc<str>>,
     /// Whatever names the person; empty is nobody.
     pub(crate) user: Option<Arc<str>>,
     /// As checked by [`uncertainty`](super::coordinates::uncertainty).
     pub(crate) uncertainty_m: Option<f64>,
 }
 
-/// The people of a data set, each name kept once.
+/// Names that many rows share, each kept once: people, classes, cameras.
 #[derive(Debug, Default)]
-pub(crate) struct Users(HashSet<Arc<str>>);
+pub(crate) struct Shared(HashSet<Arc<str>>);
 
-impl Users {
+impl Shared {
     /// The shared name.
     pub(crate) fn of(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.0.get(name) {
@@ -91,7 +115,7 @@ impl Users {
 /// Makes the data set of drafts [without repeats](without_repeats); whatever is wrong with them goes to `problems`.
 pub(crate) fn settle(
     source: &Path,
-    drafts: Vec<Draft>,
+    mut drafts: Vec<Draft>,
     lineages: &Lineages,
     problems: &mut Problems,
 ) -> Dataset {
@@ -103,23 +127,25 @@ pub(crate) fn settle(
     let ids: HashMap<&str, ClassId> =
         labels.0.iter().enumerate().map(|(i, label)| (label.name.as_str(), ClassId(i as u16))).collect();
     let order = dates::order(drafts.iter().filter_map(|draft| draft.date.as_deref()));
-    let (at, rows): (Vec<At>, Vec<Row>) = drafts
+    for draft in &mut drafts {
+        draft.season = draft.season.or_else(|| season(draft, order, problems));
+    }
+    let at: Vec<At> = drafts.iter_mut().map(|draft| std::mem::take(&mut draft.at)).collect();
+    // in place: of tens of millions of rows there is no room for two copies
+    let rows: Vec<Row> = drafts
         .into_iter()
-        .map(|draft| {
-            let row = Row {
-                season: draft.season.or_else(|| season(&draft, order, problems)),
-                name: draft.name,
-                image: draft.image,
-                place: draft.place,
-                class: draft.class.as_deref().and_then(|name| ids.get(name).copied()),
-                split: draft.split,
-                camera: draft.camera,
-                user: draft.user,
-                uncertainty_m: draft.uncertainty_m,
-            };
-            (draft.at, row)
+        .map(|draft| Row {
+            name: draft.name,
+            image: draft.image,
+            place: draft.place,
+            season: draft.season,
+            class: draft.class.as_deref().and_then(|name| ids.get(name).copied()),
+            split: draft.split,
+            camera: draft.camera,
+            user: draft.user,
+            uncertainty_m: draft.uncertainty_m,
         })
-        .unzip();
+        .collect();
     look_at_splits(&at, &rows, &labels, problems);
     look_at_places(&rows, problems);
     for row in swapped::suspects(&rows) {
@@ -135,25 +161,22 @@ pub(crate) fn settle(
 }
 
 /// Each photograph once. The same row again is dropped; a contradiction is an error.
-pub(crate) fn without_repeats(drafts: Vec<Draft>, problems: &mut Problems) -> Vec<Draft> {
+pub(crate) fn without_repeats(mut drafts: Vec<Draft>, problems: &mut Problems) -> Vec<Draft> {
     let mut first: HashMap<u64, usize> = HashMap::new();
-    let mut kept: Vec<Draft> = Vec::with_capacity(drafts.len());
-    for draft in drafts {
-        let Some(image) = &draft.image else {
-            kept.push(draft);
-            continue;
-        };
+    let mut again: HashSet<usize> = HashSet::new();
+    for (i, draft) in drafts.iter().enumerate() {
+        let Some(image) = &draft.image else { continue };
         // `./a.jpg` and `a.jpg` are one file
         let mut key = DefaultHasher::new();
         plain(image).for_each(|part| part.hash(&mut key));
-        let earlier = *first.entry(key.finish()).or_insert(kept.len());
+        let earlier = *first.entry(key.finish()).or_insert(i);
         // a hash is small where a path is not; two paths of one hash are two files
         let same = |other: &&Draft| other.image.as_deref().is_some_and(|path| plain(path).eq(plain(image)));
-        let Some(other) = kept.get(earlier).filter(same) else {
-            kept.push(draft);
-            continue;
+        let Some(other) = drafts[..i].get(earlier).filter(same) else { continue };
+        again.insert(i);
+        let where_ = |what: String| {
+            format!("{} and {}: {}: {what}", other.at, draft.at, quoted(&draft.name.to_string()))
         };
-        let where_ = |what: String| format!("{} and {}: {}: {what}", other.at, draft.at, quoted(&draft.name));
         let mut contradiction = false;
         if other.class != draft.class {
             contradiction = true;
@@ -180,7 +203,11 @@ pub(crate) fn without_repeats(drafts: Vec<Draft>, problems: &mut Problems) -> Ve
             problems.add(Kind::RepeatedRow, || where_("the same row".into()));
         }
     }
-    kept
+    if !again.is_empty() {
+        let mut at = 0..;
+        drafts.retain(|_| at.next().is_none_or(|i| !again.contains(&i)));
+    }
+    drafts
 }
 
 fn plain(path: &Path) -> impl Iterator<Item = Component<'_>> {
@@ -196,7 +223,7 @@ fn find_images(drafts: &[Draft], problems: &mut Problems) {
         problems.add(Kind::MissingImage, || {
             let path = draft.image.as_deref().unwrap_or(Path::new(""));
             let hint = match &draft.name {
-                name if name.contains("://") => " (addresses are not downloaded)",
+                Name::Text(name) if name.contains("://") => " (addresses are not downloaded)",
                 _ if path.is_dir() => " (a folder)",
                 _ => "",
             };
@@ -206,7 +233,8 @@ fn find_images(drafts: &[Draft], problems: &mut Problems) {
 }
 
 fn number_classes(drafts: &[Draft], problems: &mut Problems) -> Labels {
-    let names: BTreeSet<&str> = drafts.iter().filter_map(|draft| draft.class.as_deref()).collect();
+    let names: HashSet<&str> = drafts.iter().filter_map(|draft| draft.class.as_deref()).collect();
+    let names: BTreeSet<&str> = names.into_iter().collect();
     let mut spellings: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for name in &names {
         let plain = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
@@ -246,7 +274,7 @@ fn look_at_splits(at: &[At], rows: &[Row], labels: &Labels, problems: &mut Probl
     if rows.iter().any(|row| row.split.is_some()) {
         for (at, row) in at.iter().zip(rows) {
             if row.split.is_none() {
-                problems.add(Kind::PartialSplit, || format!("{at}: {}", quoted(&row.name)));
+                problems.add(Kind::PartialSplit, || format!("{at}: {}", quoted(&row.name.to_string())));
             }
         }
     }
@@ -297,7 +325,15 @@ fn digest(rows: &[Row], labels: &Labels) -> String {
         }
     };
     for row in rows {
-        field(Some(row.name.as_bytes()));
+        let line;
+        let name = match &row.name {
+            Name::Text(name) => name,
+            Name::Line(_) => {
+                line = row.name.to_string();
+                &*line
+            }
+        };
+        field(Some(name.as_bytes()));
         field(row.place.map(|p| p.lat().to_le_bytes()).as_ref().map(|b| &b[..]));
         field(row.place.map(|p| p.lon().to_le_bytes()).as_ref().map(|b| &b[..]));
         field(row.season.map(f64::to_le_bytes).as_ref().map(|b| &b[..]));

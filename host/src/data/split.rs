@@ -273,7 +273,7 @@ mod tests {
             }
             let key = |(i, draft): (usize, &Draft)| match by {
                 SplitBy::Block { km } => draft.place.map(|place| format!("{:?}", Unit::of_km(place, km))),
-                SplitBy::Camera => draft.camera.clone(),
+                SplitBy::Camera => draft.camera.as_deref().map(str::to_string),
                 _ => Some(i.to_string()),
             };
             let train: HashSet<String> = of(Split::Train).filter_map(key).collect();

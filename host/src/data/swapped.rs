@@ -54,7 +54,7 @@ mod tests {
 
     fn row(lat: f64, lon: f64) -> Row {
         Row {
-            name: String::new(),
+            name: "".into(),
             image: None,
             place: LatLon::new(lat, lon).ok(),
             season: None,

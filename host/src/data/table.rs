@@ -9,17 +9,20 @@ use std::{
 use csv::{ByteRecord, ReaderBuilder};
 
 use super::{
-    DataError, MAX_INDEX_FILE, MAX_ROWS, Split,
+    DataError, MAX_ROWS, Name, Split,
     class_names::{self, Names},
     columns::{self, Column, Columns},
     coordinates::{PlaceReader, is_nothing, uncertainty_cell},
+    dates,
     json::Id,
     problem::{Kind, Problems, quoted},
-    rows::{Draft, Users},
+    rows::{Draft, Line, Shared},
 };
 
 /// The delimiters that are tried, the commonest first.
 const DELIMITERS: [(u8, &str); 4] = [(b',', "comma"), (b'\t', "tab"), (b';', "semicolon"), (b'|', "bar")];
+/// Largest table, bytes: it is read row by row.
+const MAX_TABLE: u64 = 64 << 30;
 /// Longest header line, bytes.
 const MAX_HEADER: u64 = 1 << 20;
 
@@ -70,8 +73,8 @@ impl Table {
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let io = |source| DataError::io(path, source);
         let file = File::open(path).map_err(io)?;
-        if file.metadata().map_err(io)?.len() > MAX_INDEX_FILE {
-            return Err(DataError::outline(path, "larger than 4 GiB; split the table"));
+        if file.metadata().map_err(io)?.len() > MAX_TABLE {
+            return Err(DataError::outline(path, "larger than 64 GiB; split the table"));
         }
         let mut first = Vec::new();
         let mut lines = io::Read::take(BufReader::new(file), MAX_HEADER);
@@ -111,14 +114,14 @@ impl Table {
     pub(crate) fn each(
         &mut self,
         problems: &mut Problems,
-        mut each: impl FnMut(&str, &[&str], &mut Problems),
+        mut each: impl FnMut(Line, &[&str], &mut Problems),
     ) -> Result<(), DataError> {
         let mut record = ByteRecord::new();
         let mut rows = 0;
         // `headers()` was not called: this reads and skips the header
         while self.reader.read_byte_record(&mut record).map_err(|error| csv_error(&self.path, error))? {
             let byte = record.position().map_or(0, csv::Position::byte);
-            let at = format!("line {}", self.lines.line_of(byte).map_err(|e| DataError::io(&self.path, e))?);
+            let at = Line(self.lines.line_of(byte).map_err(|e| DataError::io(&self.path, e))?);
             rows += 1;
             if rows > MAX_ROWS {
                 return Err(DataError::outline(
@@ -142,7 +145,7 @@ impl Table {
                 }
             }
             if fields.len() == self.header.len() {
-                each(&at, &fields, problems);
+                each(at, &fields, problems);
             }
         }
         Ok(())
@@ -186,7 +189,7 @@ pub(crate) fn read(
     let names = class_names::beside_table(path, notes)?;
     let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let mut drafts = Vec::new();
-    let (mut users, mut classes) = (Users::default(), Users::default());
+    let [mut users, mut classes, mut cameras] = [Shared::default(), Shared::default(), Shared::default()];
     let mut places = PlaceReader::new(&columns.lat.name, &columns.lon.name, table.decimal_comma);
     table.each(problems, |at, fields, problems| {
         let cell = |column: &Option<Column>| {
@@ -200,21 +203,25 @@ pub(crate) fn read(
             }
         }
         let image = cell(&columns.image);
+        // most dates need not wait for the others to tell the order of day and month
+        let date = cell(&columns.date);
+        let season = date.and_then(|text| dates::parse(dates::start(text), dates::Order::Unknown));
+        let season = season.and_then(dates::Day::season);
         drafts.push(Draft {
             at: at.into(),
-            name: image.unwrap_or(at).into(),
+            name: image.map_or(at.into(), Name::from),
             image: image.map(|name| resolve(&base, name)),
-            place: places.read(at, fields[columns.lat.index], fields[columns.lon.index], problems),
-            date: cell(&columns.date).map(Into::into),
+            place: places.read(&at, fields[columns.lat.index], fields[columns.lon.index], problems),
+            date: date.filter(|_| season.is_none()).map(Into::into),
             class: class(at, &columns.label, fields, &names, problems).map(|name| classes.of(&name)),
             split: split(at, &columns.split, cell(&columns.split), problems),
-            camera: cell(&columns.camera).map(Into::into),
+            camera: cell(&columns.camera).map(|name| cameras.of(name)),
             user: cell(&columns.user).map(|name| users.of(name)),
             uncertainty_m: columns
                 .uncertainty
                 .as_ref()
-                .and_then(|column| uncertainty_cell(at, &column.name, cell(&columns.uncertainty), problems)),
-            season: None,
+                .and_then(|column| uncertainty_cell(&at, &column.name, cell(&columns.uncertainty), problems)),
+            season,
         });
     })?;
     places.finish(problems);
@@ -223,7 +230,7 @@ pub(crate) fn read(
 
 /// A class is any word but those that say "nothing"; `none` stays one, since it can mean an empty picture.
 fn class(
-    at: &str,
+    at: Line,
     column: &Option<Column>,
     fields: &[&str],
     names: &Names,
@@ -252,7 +259,7 @@ fn class(
     }
 }
 
-fn split(at: &str, column: &Option<Column>, cell: Option<&str>, problems: &mut Problems) -> Option<Split> {
+fn split(at: Line, column: &Option<Column>, cell: Option<&str>, problems: &mut Problems) -> Option<Split> {
     let (column, word) = (column.as_ref()?, cell?);
     let split = Split::from_word(word);
     if split.is_none() {

@@ -217,7 +217,7 @@ fn a_folder_of_photographs() {
     fs::write(dir.path().join("fox/notes.txt"), "x").unwrap();
     let (set, problems) = found(dir.path());
     assert_eq!(problems, [(Kind::BadDate, 1), (Kind::BadExifPlace, 1), (Kind::ForeignImage, 1)]);
-    let names: Vec<&str> = set.rows.iter().map(|row| row.name.as_str()).collect();
+    let names: Vec<String> = set.rows.iter().map(|row| row.name.to_string()).collect();
     assert_eq!(names, ["fox/a.jpeg", "fox/b.jpg", "fox/c.jpg", "loose.jpg", "lynx/cam1/z.JPG"]);
     let class = |i: usize| set.rows[i].class.map(|class| set.labels.name(class));
     assert_eq!([class(0), class(3), class(4)], [Some("fox"), None, Some("lynx")]);

@@ -81,7 +81,7 @@ pub fn label_subset(rows: &[(usize, &Row)], fraction: f64, seed: u64) -> BTreeMa
     let mut granted = BTreeMap::new();
     for (class, mut rows) in by_class {
         let count = ((rows.len() as f64 * fraction).round_ties_even() as usize).clamp(1, rows.len());
-        rows.sort_by_key(|&row| draw(seed, "labels", &row.to_le_bytes()));
+        rows.sort_by_cached_key(|&row| draw(seed, "labels", &row.to_le_bytes()));
         granted.extend(rows.into_iter().take(count).map(|row| (row, class)));
     }
     granted
@@ -141,6 +141,17 @@ pub fn folds(places: &[LatLon], folds: usize, seed: u64, degrees: f64) -> Vec<BT
         parts[smallest].extend(members);
     }
     parts
+}
+
+/// `most` of `count` things at random, ascending; all of them where they are no more.
+pub fn sample(count: usize, most: usize, seed: u64, purpose: &str) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..count).collect();
+    if count > most {
+        all.sort_by_cached_key(|thing| draw(seed, purpose, &thing.to_le_bytes()));
+        all.truncate(most);
+        all.sort_unstable();
+    }
+    all
 }
 
 /// Fisher–Yates, written out so that no library version changes the order.

@@ -100,7 +100,7 @@ impl Answer {
 }
 
 /// The answers of the three ways, row by row.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Answers {
     /// The true classes.
     pub truth: Vec<ClassId>,
@@ -114,9 +114,14 @@ pub struct Answers {
 
 impl Answers {
     /// From both branches' scores.
-    pub fn of(fusion: &Fusion, scored: &[Scored]) -> Self {
-        let mut answers =
-            Self { truth: Vec::new(), image: Vec::new(), location: Vec::new(), fused: Vec::new() };
+    pub fn of(fusion: &Fusion, scored: impl IntoIterator<Item = Scored>) -> Self {
+        let mut answers = Self::default();
+        answers.add(fusion, scored);
+        answers
+    }
+
+    /// More rows: scores are rows × classes, answers are not, so that few of the former need to be held.
+    pub fn add(&mut self, fusion: &Fusion, scored: impl IntoIterator<Item = Scored>) {
         for row in scored {
             let image = row.image.as_ref().map(|logits| Answer::of(row.truth, &fusion.image_only(logits)));
             // a picture that says nothing leaves the prior alone
@@ -134,12 +139,11 @@ impl Answers {
             };
             // `score` gives no row without either
             let Some(fused) = fused else { continue };
-            answers.truth.push(row.truth);
-            answers.image.push(image);
-            answers.location.push(location);
-            answers.fused.push(fused);
+            self.truth.push(row.truth);
+            self.image.push(image);
+            self.location.push(location);
+            self.fused.push(fused);
         }
-        answers
     }
 }
 
@@ -225,7 +229,7 @@ pub fn labelled<'a>(
         return Err(EvaluationError::UnknownClass {
             data: data.source.display().to_string(),
             class: first.class.map_or("?", |class| data.labels.name(class)).into(),
-            row: first.name.clone(),
+            row: first.name.to_string(),
             known: known.join(", ") + if model.len() > known.len() { ", …" } else { "" },
         });
     }
@@ -254,17 +258,25 @@ pub fn answerable<'a>(model: &dyn Predictor, rows: &[(&'a Row, ClassId)]) -> Vec
     rows.iter().copied().filter(|(row, _)| by_image(row) || by_place(row)).collect()
 }
 
-/// Both branches' scores of the [`answerable`] rows.
+/// The answers to the [`answerable`] rows.
 ///
 /// # Errors
 /// A picture that cannot be read, or a model that fails.
-pub fn score(
+pub fn answers(
     model: &dyn Predictor,
     rows: &[(&Row, ClassId)],
     voice: Voice,
-) -> Result<Vec<Scored>, EvaluationError> {
+) -> Result<Answers, EvaluationError> {
     let rows = answerable(model, rows);
-    place_scores(model, &rows, &image_logits(model, &rows, voice)?)
+    let mut progress = Progress::new(voice, "evaluate", 0, rows.len() as u64);
+    let mut answers = Answers::default();
+    for batch in rows.chunks(BATCH) {
+        let images = pictures_logits(model, batch)?;
+        answers.add(model.fusion(), place_scores(model, batch, &images)?);
+        progress.at(answers.truth.len() as u64, String::new);
+    }
+    progress.done(&format!("{} rows", rows.len()));
+    Ok(answers)
 }
 
 /// Image logits `[classes]` of each row; `None` without a picture or an image branch.
@@ -282,29 +294,53 @@ pub fn image_logits(
     let mut progress = Progress::new(voice, "evaluate", 0, rows.len() as u64);
     let mut all = Vec::with_capacity(rows.len());
     for batch in rows.chunks(BATCH) {
-        let pixels = batch
-            .par_iter()
-            .filter_map(|(row, _)| row.image.as_deref())
-            .map(|path| picture::load(path, model.input()))
-            .collect::<Result<Vec<_>, _>>()?;
-        let logits = if pixels.is_empty() {
-            Vec::new()
-        } else {
-            model.image_logits(&pixels).map_err(EvaluationError::Model)?
-        };
-        let mut logits = logits.into_iter();
-        all.extend(batch.iter().map(|(row, _)| row.image.as_ref().and_then(|_| logits.next())));
+        all.extend(pictures_logits(model, batch)?);
         progress.at(all.len() as u64, String::new);
     }
     progress.done(&format!("{} rows", rows.len()));
     Ok(all)
 }
 
-/// What the place says of each row, beside its image logits.
+/// [`image_logits`] of a batch.
+fn pictures_logits(
+    model: &dyn Predictor,
+    batch: &[(&Row, ClassId)],
+) -> Result<Vec<Option<Vec<f32>>>, EvaluationError> {
+    if !model.has_image() {
+        return Ok(vec![None; batch.len()]);
+    }
+    let pixels = batch
+        .par_iter()
+        .filter_map(|(row, _)| row.image.as_deref())
+        .map(|path| picture::load(path, model.input()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let logits = if pixels.is_empty() {
+        Vec::new()
+    } else {
+        model.image_logits(&pixels).map_err(EvaluationError::Model)?
+    };
+    let mut logits = logits.into_iter();
+    Ok(batch.iter().map(|(row, _)| row.image.as_ref().and_then(|_| logits.next())).collect())
+}
+
+/// The answers to rows whose image logits are there already.
 ///
 /// # Errors
 /// A model that fails.
-pub fn place_scores(
+pub fn answers_beside(
+    model: &dyn Predictor,
+    rows: &[(&Row, ClassId)],
+    images: &[Option<Vec<f32>>],
+) -> Result<Answers, EvaluationError> {
+    let mut answers = Answers::default();
+    for (rows, images) in rows.chunks(BATCH).zip(images.chunks(BATCH)) {
+        answers.add(model.fusion(), place_scores(model, rows, images)?);
+    }
+    Ok(answers)
+}
+
+/// What the place says of each row, beside its image logits.
+fn place_scores(
     model: &dyn Predictor,
     rows: &[(&Row, ClassId)],
     images: &[Option<Vec<f32>>],
@@ -351,9 +387,8 @@ pub fn undated(model: &dyn Predictor, rows: &[(&Row, ClassId)]) -> usize {
     asked.filter_map(|(row, _)| row.situation()).filter(|place| place.date.is_none()).count()
 }
 
-/// Accuracies from scores.
-pub fn summarise(model: &dyn Predictor, scored: &[Scored]) -> Evaluation {
-    let answers = Answers::of(model.fusion(), scored);
+/// Accuracies from answers.
+pub fn summarise(model: &dyn Predictor, answers: &Answers) -> Evaluation {
     let image: Vec<Answer> = answers.image.iter().copied().flatten().collect();
     let location: Vec<Answer> = answers.location.iter().copied().flatten().collect();
     let rows = answers.fused.iter().zip(&answers.location);
@@ -368,7 +403,7 @@ pub fn summarise(model: &dyn Predictor, scored: &[Scored]) -> Evaluation {
         fused: accuracy(&answers.fused),
         without_place: some(&without_place),
         modulated: None,
-        per_class: ClassAccuracy::group(model.labels(), &answers),
+        per_class: ClassAccuracy::group(model.labels(), answers),
         calibration: Calibrations {
             image: reliability(&image),
             location: reliability(&location),

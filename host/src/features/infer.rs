@@ -19,8 +19,11 @@ use std::ops::Range;
 use super::PixelCache;
 use crate::training::TrainError;
 
-/// Places in a forward pass.
-const PLACES: usize = 4096;
+/// Places in a forward pass: some thousands, fewer where each has very many classes, so that what they
+/// say fits (a score takes 12 bytes on its way).
+pub fn places_at_once(classes: usize) -> usize {
+    ((1 << 24) / classes.max(1)).clamp(64, 4096)
+}
 
 /// Pooled features of a range of cached pictures, row by row, by a backbone with its running statistics
 /// and without augmentation: one forward pass.
@@ -57,7 +60,8 @@ pub fn location_logits(
 ) -> Vec<Vec<f32>> {
     let network = network.valid();
     let forward = |chunk: &[Situation]| rows(network.forward(position_features(encoder, chunk, device)));
-    places.chunks(PLACES).flat_map(forward).collect()
+    let [_, classes] = network.classes.weight.dims();
+    places.chunks(places_at_once(classes)).flat_map(forward).collect()
 }
 
 /// Presence scores `[N, classes]` of places: σ of the logits, for an encoder with a season the mean over
@@ -89,7 +93,7 @@ pub fn presence_of<E>(
     logits: impl Fn(&[Situation]) -> Result<Vec<Vec<f32>>, E>,
 ) -> Result<Vec<Vec<f64>>, E> {
     let mut all = Vec::with_capacity(places.len());
-    for chunk in places.chunks(PLACES) {
+    for chunk in places.chunks(places_at_once(labels.len())) {
         let spread: Vec<Vec<Situation>> = chunk.iter().map(|place| place.spread(seasonal)).collect();
         let mut answers = logits(&spread.concat())?.into_iter();
         all.extend(spread.iter().map(|dates| {

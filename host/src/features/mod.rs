@@ -7,6 +7,8 @@ mod pixels;
 mod table;
 
 pub use augment::Augment;
-pub use infer::{image_features, location_logits, location_presence, position_features, presence_of};
+pub use infer::{
+    image_features, location_logits, location_presence, places_at_once, position_features, presence_of,
+};
 pub use pixels::PixelCache;
 pub use table::{FeatureTable, TableKey};

@@ -2,16 +2,18 @@
 //!
 //! A line of JSON (what pictures, which weights, how many), then blocks of 128 rows with the first 8
 //! bytes of their SHA-256 behind them. The file grows under the name `….part` and takes its own when
-//! complete: a kill costs the block in work. Rows are read block by block with `pread`, so that a table
-//! larger than memory can be walked through; the operating system keeps what fits.
+//! complete: a kill costs the block in work. It is then memory-mapped: a table larger than memory can
+//! be walked through, the operating system keeps what fits, and each block is checked when first looked at.
 
 use std::{
     fs::{self, File},
     io::{Seek, SeekFrom, Write},
     ops::Range,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
+use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -66,6 +68,16 @@ impl TableKey {
         block * BLOCK..((block + 1) * BLOCK).min(self.rows)
     }
 
+    /// Where a block starts, bytes.
+    fn start(&self, block: usize) -> u64 {
+        self.header().len() as u64 + block as u64 * self.stride()
+    }
+
+    /// Bytes of a block with its check.
+    fn bytes(&self, block: usize) -> usize {
+        self.rows_of(block).len() * self.width * 4 + CHECK
+    }
+
     /// Bytes of a full block.
     fn stride(&self) -> u64 {
         (BLOCK * self.width * 4 + CHECK) as u64
@@ -84,9 +96,11 @@ impl TableKey {
 /// A complete table.
 #[derive(Debug)]
 pub struct FeatureTable {
-    file: File,
+    map: Mmap,
     path: PathBuf,
     key: TableKey,
+    /// Blocks that were looked at and agree with their check.
+    sound: Vec<AtomicBool>,
 }
 
 impl FeatureTable {
@@ -155,8 +169,12 @@ impl FeatureTable {
     fn complete(path: &Path, key: &TableKey) -> Result<Option<Self>, TrainError> {
         let Ok(file) = File::open(path) else { return Ok(None) };
         let length = file.metadata().map_err(TrainError::io(path))?.len();
-        let fits = length == key.length(key.blocks()) && has_header(&file, key);
-        Ok(fits.then(|| Self { file, path: path.into(), key: key.clone() }))
+        if length != key.length(key.blocks()) || !has_header(&file, key) {
+            return Ok(None);
+        }
+        let map = mapped(&file).map_err(TrainError::io(path))?;
+        let sound = (0..key.blocks()).map(|_| AtomicBool::new(false)).collect();
+        Ok(Some(Self { map, path: path.into(), key: key.clone(), sound }))
     }
 
     /// Number of pictures.
@@ -174,21 +192,19 @@ impl FeatureTable {
         self.key.width
     }
 
-    /// Hands the features of these pictures to `each`, in their order. One block is held at a time:
-    /// ascending indices read every block once.
+    /// Hands the features of these pictures to `each`, in their order.
     ///
     /// # Errors
-    /// The system's reason; [`TrainError::Corrupt`] for a damaged block.
+    /// [`TrainError::Corrupt`] for a damaged block, or a picture that the table does not have.
     pub fn each(&self, pictures: &[usize], mut each: impl FnMut(&[f32])) -> Result<(), TrainError> {
-        let mut held: Option<(usize, Vec<f32>)> = None;
+        let bytes = self.key.width * 4;
+        let mut row = Vec::with_capacity(self.key.width);
         for &picture in pictures {
-            let block = picture / BLOCK;
-            if held.as_ref().is_none_or(|(at, _)| *at != block) {
-                held = Some((block, self.block(block)?));
-            }
-            let at = picture % BLOCK * self.key.width;
-            let values = held.as_ref().map_or(&[][..], |(_, values)| values);
-            each(&values[at..at + self.key.width]);
+            let at = picture % BLOCK * bytes;
+            let block = self.block(picture / BLOCK)?;
+            row.clear();
+            row.extend(numbers(block.get(at..at + bytes).ok_or_else(|| self.damaged())?));
+            each(&row);
         }
         Ok(())
     }
@@ -203,15 +219,36 @@ impl FeatureTable {
         Ok(all)
     }
 
-    fn block(&self, block: usize) -> Result<Vec<f32>, TrainError> {
-        let damaged =
-            || TrainError::corrupt(&self.path, "a block is damaged: delete the file to compute it anew");
-        if block >= self.key.blocks() {
-            return Err(damaged());
+    /// The numbers of a block as they lie in the file.
+    fn block(&self, block: usize) -> Result<&[u8], TrainError> {
+        let sound = self.sound.get(block).ok_or_else(|| self.damaged())?;
+        let at = self.key.start(block) as usize;
+        let bytes = self.map.get(at..at + self.key.bytes(block)).and_then(|bytes| bytes.split_last_chunk());
+        let (bytes, stored) = bytes.ok_or_else(|| self.damaged())?;
+        if !sound.load(Ordering::Relaxed) {
+            if check(bytes) != *stored {
+                return Err(self.damaged());
+            }
+            sound.store(true, Ordering::Relaxed);
         }
-        let bytes = read_block(&self.file, &self.key, block).map_err(TrainError::io(&self.path))?;
-        bytes.ok_or_else(damaged)
+        Ok(bytes)
     }
+
+    fn damaged(&self) -> TrainError {
+        TrainError::corrupt(&self.path, "a block is damaged: delete the file to compute it anew")
+    }
+}
+
+/// A file as memory, for reading.
+#[allow(unsafe_code)]
+fn mapped(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: nothing here writes to a table that has its own name, and any bytes are numbers. A program
+    // that cuts the file short meanwhile ends this one with SIGBUS, and the run can be resumed.
+    unsafe { Mmap::map(file) }
+}
+
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
 }
 
 fn check(bytes: &[u8]) -> [u8; CHECK] {
@@ -220,16 +257,14 @@ fn check(bytes: &[u8]) -> [u8; CHECK] {
     check
 }
 
-/// The numbers of a block, `None` when it does not agree with its check.
-fn read_block(file: &File, key: &TableKey, block: usize) -> std::io::Result<Option<Vec<f32>>> {
-    let at = key.header().len() as u64 + block as u64 * key.stride();
-    let mut bytes = vec![0; key.rows_of(block).len() * key.width * 4 + CHECK];
-    read_at(file, &mut bytes, at)?;
-    let (numbers, stored) = bytes.split_at(bytes.len() - CHECK);
-    if check(numbers) != stored {
-        return Ok(None);
-    }
-    Ok(Some(numbers.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()))
+/// True for a block that is there and agrees with its check.
+fn is_sound(file: &File, key: &TableKey, block: usize) -> bool {
+    let mut bytes = vec![0; key.bytes(block)];
+    let (numbers, stored) = match read_at(file, &mut bytes, key.start(block)) {
+        Ok(()) => bytes.split_at(bytes.len() - CHECK),
+        Err(_) => return false,
+    };
+    check(numbers) == stored
 }
 
 fn has_header(file: &File, key: &TableKey) -> bool {
@@ -243,7 +278,7 @@ fn whole_blocks(file: &File, key: &TableKey) -> usize {
     if !has_header(file, key) {
         return 0;
     }
-    (0..key.blocks()).take_while(|&block| matches!(read_block(file, key, block), Ok(Some(_)))).count()
+    (0..key.blocks()).take_while(|&block| is_sound(file, key, block)).count()
 }
 
 /// A table of the same pictures by other weights.

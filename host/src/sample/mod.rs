@@ -198,7 +198,7 @@ mod tests {
         let rows = &opened.dataset.rows;
         assert_eq!(rows.len(), 160);
         assert!(rows.iter().all(|row| row.place.is_some() && row.class.is_some() && row.season.is_some()));
-        assert!(rows.iter().all(|row| row.name.contains("synthetic") && row.camera.is_some()));
+        assert!(rows.iter().all(|row| row.name.to_string().contains("synthetic") && row.camera.is_some()));
         let readme = fs::read_to_string(dir.path().join("README.txt")).unwrap();
         assert!(readme.starts_with("SYNTHETIC"));
     }

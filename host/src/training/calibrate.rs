@@ -7,6 +7,7 @@ use csp_models::{
     fusion::{Fusion, ranked},
     labels::ClassId,
 };
+use rayon::prelude::*;
 
 /// One held-out row: what both branches say, and what it is.
 #[derive(Clone, Debug)]
@@ -20,12 +21,49 @@ pub struct Case {
 }
 
 /// What the prior says at a labelled row that it has not learned from, nor from its neighbours.
+///
+/// Of thousands of classes nearly all are below any floor at one place: only the others' scores are kept.
 #[derive(Clone, Debug)]
 pub struct Opinion {
-    /// Presence scores, `[classes]`.
-    pub presence: Vec<f64>,
-    /// What is there.
-    pub class: ClassId,
+    /// ln of the scores above [`FLOORS`]' least, descending.
+    above: Vec<f64>,
+    /// Number of all classes.
+    classes: usize,
+    /// ln of the score of what is there, no less than that least floor.
+    own: f64,
+    /// True where what is there has the highest score.
+    right: bool,
+}
+
+impl Opinion {
+    /// Presence scores `[classes]` at the place, and what is there.
+    pub fn of(presence: &[f64], class: ClassId) -> Self {
+        let least = FLOORS.0;
+        let mut above: Vec<f64> = presence.iter().filter(|&&p| p > least).map(|p| p.ln()).collect();
+        above.sort_by(|a, b| b.total_cmp(a));
+        let own = presence.get(class.index()).copied().unwrap_or(0.0);
+        // of equal scores the first counts, as everywhere
+        let (before, after) = presence.split_at(class.index().min(presence.len()));
+        let right = before.iter().all(|&p| p < own) && after.iter().all(|&p| p <= own);
+        Self { above, classes: presence.len(), own: own.max(least).ln(), right }
+    }
+
+    /// −log of the prior, weighed and floored, for what is there.
+    fn loss(&self, weight: f64, ln_floor: f64) -> f64 {
+        let higher = &self.above[..self.above.partition_point(|&ln| ln > ln_floor)];
+        let floored = (self.classes - higher.len()) as f64 * (weight * ln_floor).exp();
+        let sum = higher.iter().map(|ln| (weight * ln).exp()).sum::<f64>() + floored;
+        sum.ln() - weight * self.own.max(ln_floor)
+    }
+}
+
+/// The least and the largest floor that are tried.
+const FLOORS: (f64, f64) = (1e-3, 0.5);
+
+/// Rows whose opinions are asked for at most: so many tell as much as all, and each holds a score for every
+/// class.
+pub fn opinions_at_most(classes: usize) -> usize {
+    ((1 << 24) / classes.max(1)).min(20_000)
 }
 
 /// Rows below which the fit is not to be relied on.
@@ -69,8 +107,7 @@ pub fn calibrate(cases: &[Case], unseen: &[Opinion], cells: usize) -> Calibratio
         };
         fusion.temperature = minimise(-3.0, 3.0, loss).exp();
     }
-    let held =
-        cases.iter().filter_map(|case| Some(Opinion { presence: case.presence.clone()?, class: case.class }));
+    let held = cases.iter().filter_map(|case| Some(Opinion::of(case.presence.as_ref()?, case.class)));
     let opinions: Vec<Opinion> = unseen.iter().cloned().chain(held).collect();
     if opinions.len() >= FEW {
         (fusion.prior_weight, fusion.prior_floor) = worth_alone(&opinions, cells.max(1));
@@ -99,10 +136,9 @@ pub fn calibrate(cases: &[Case], unseen: &[Opinion], cells: usize) -> Calibratio
 pub fn calibrate_prior(held: &[Opinion], unseen: &[Opinion], cells: usize) -> Calibration {
     let opinions: Vec<Opinion> = unseen.iter().chain(held).cloned().collect();
     let Calibration { fusion, .. } = calibrate(&[], &opinions, cells);
-    let right = |o: &&Opinion| ranked(&o.presence).first() == Some(&o.class);
     let mut readings = BTreeMap::new();
     if !held.is_empty() {
-        let hits = held.iter().filter(right).count();
+        let hits = held.iter().filter(|opinion| opinion.right).count();
         readings.insert("rows_with_place".into(), held.len() as f64);
         readings.insert("prior_top1".into(), hits as f64 / held.len() as f64);
     }
@@ -114,15 +150,14 @@ fn worth_alone(opinions: &[Opinion], cells: usize) -> (f64, f64) {
     // an opinion counts by its cell, not by its row: neighbours are right and wrong together
     let each = (cells as f64 / opinions.len() as f64).min(1.0);
     let loss = |weight: f64, floor: f64| -> f64 {
-        let one = |opinion: &Opinion| {
-            let log = |p: f64| weight * p.max(floor).ln();
-            let sum: f64 = opinion.presence.iter().map(|&p| log(p).exp()).sum();
-            sum.ln() - log(opinion.presence[opinion.class.index()])
-        };
-        each * opinions.iter().map(one).sum::<f64>() + pull((floor / USUAL_FLOOR.0).ln(), USUAL_FLOOR.1)
+        let ln_floor = floor.ln();
+        let one = |opinion: &Opinion| opinion.loss(weight, ln_floor);
+        // collected, so that the sum is the same on any number of threads
+        let losses: Vec<f64> = opinions.par_iter().with_min_len(64).map(one).collect();
+        each * losses.iter().sum::<f64>() + pull((floor / USUAL_FLOOR.0).ln(), USUAL_FLOOR.1)
     };
     // a grid over the floor: the loss is not convex in it
-    let (low, high) = ((1e-3f64).ln(), (0.5f64).ln());
+    let (low, high) = (FLOORS.0.ln(), FLOORS.1.ln());
     let floors = (0..=18).map(|i| (low + (high - low) * f64::from(i) / 18.0).exp());
     let fits = floors.map(|floor| {
         let weight = minimise(0.0, 3.0, |weight| loss(weight, floor));
@@ -183,9 +218,18 @@ fn minimise(low: f64, high: f64, f: impl Fn(f64) -> f64) -> f64 {
     let best = grid.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(low, |(x, _)| x);
     let (mut a, mut b) = ((best - step).max(low), (best + step).min(high));
     let ratio = 0.618_033_988_749_895;
+    let (mut c, mut d) = (b - ratio * (b - a), a + ratio * (b - a));
+    let (mut at_c, mut at_d) = (f(c), f(d));
     for _ in 0..30 {
-        let (c, d) = (b - ratio * (b - a), a + ratio * (b - a));
-        if f(c) < f(d) { b = d } else { a = c }
+        if at_c < at_d {
+            (b, d, at_d) = (d, c, at_c);
+            c = b - ratio * (b - a);
+            at_c = f(c);
+        } else {
+            (a, c, at_c) = (c, d, at_d);
+            d = a + ratio * (b - a);
+            at_d = f(d);
+        }
     }
     (a + b) / 2.0
 }
@@ -236,11 +280,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_opinion_costs_what_its_scores_say() {
+        let presence = [0.7, 0.02, 4e-4, 0.02, 1e-9];
+        for (class, weight, floor) in [(0, 1.0, 1e-3), (2, 0.4, 1e-3), (4, 1.7, 0.3), (1, 2.0, 0.02)] {
+            let log = |p: f64| weight * p.max(floor).ln();
+            let sum: f64 = presence.iter().map(|&p| log(p).exp()).sum();
+            let expected = sum.ln() - log(presence[usize::from(class)]);
+            let got = Opinion::of(&presence, ClassId(class)).loss(weight, f64::ln(floor));
+            assert!((got - expected).abs() < 1e-12, "{class}: {got} {expected}");
+        }
+        assert!(Opinion::of(&presence, ClassId(0)).right && !Opinion::of(&presence, ClassId(3)).right);
+    }
+
     /// A prior that is right in 19 cells of 20 and certain of the wrong class in the last.
     #[test]
     fn a_prior_that_can_be_certain_and_wrong_gets_a_floor() {
-        let right = Opinion { presence: vec![0.9, 1e-6, 1e-6, 1e-6], class: ClassId(0) };
-        let wrong = Opinion { class: ClassId(2), ..right.clone() };
+        let [right, wrong] = [0, 2].map(|class| Opinion::of(&[0.9, 1e-6, 1e-6, 1e-6], ClassId(class)));
         let unseen = [vec![right; 190], vec![wrong; 10]].concat();
         let fit = calibrate(&cases(100, 1.0, 1.0), &unseen, 20).fusion;
         assert!(fit.prior_floor > 1e-2, "{fit:?}");

@@ -1,13 +1,13 @@
 //! The location branch: pre-training, fine-tuning, and what it is worth at places it has not seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use csp_models::{labels::ClassId, nn::LocationClassifierConfig, place::LatLon, situation::Situation};
 
 use super::{
     TrainConfig, TrainError,
-    calibrate::Opinion,
+    calibrate::{Opinion, opinions_at_most},
     config::Objective,
     image::{Outputs, Pictures},
     pipeline::Job,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     data::{Dataset, units},
-    features::{FeatureTable, location_presence},
+    features::{FeatureTable, location_presence, places_at_once},
 };
 
 /// The trained location branch.
@@ -64,7 +64,7 @@ impl Job<'_> {
         let unseen = self.unseen(context, &rows, pretrained.as_ref())?;
         let prototypes = self.prototypes(pretrained.as_ref(), &[]);
         let start = self.start(pretrained.as_ref(), prototypes.as_deref());
-        let weights = self.finetune(context, "finetune", &rows, holdout, start)?;
+        let weights = self.finetune(context, "finetune", &rows, &holdout, start)?;
         Ok(Some(Location { weights, unseen }))
     }
 
@@ -76,8 +76,10 @@ impl Job<'_> {
         aside: &[(Situation, ClassId)],
     ) -> Option<Vec<Vec<f32>>> {
         let labelled = &pretrained.filter(|_| self.config.finetune.prototypes)?.labelled;
+        let bits = |at: LatLon| at.lon_lat().map(f64::to_bits);
+        let aside: HashSet<[u64; 2]> = aside.iter().map(|(seen, _)| bits(seen.at)).collect();
         let learned =
-            labelled.iter().filter(|(place, ..)| !aside.iter().any(|(seen, _)| *place == Some(seen.at)));
+            labelled.iter().filter(|(place, ..)| !place.is_some_and(|at| aside.contains(&bits(at))));
         let rows: Vec<(ClassId, &[f32])> = learned.map(|(_, class, row)| (*class, &row[..])).collect();
         Some(prototypes(&rows, self.set.labels.len()))
     }
@@ -87,7 +89,7 @@ impl Job<'_> {
         context: &mut Context<'_>,
         name: &'static str,
         rows: &Sightings,
-        aside: Vec<(Situation, ClassId)>,
+        aside: &[(Situation, ClassId)],
         start: Start<'_>,
     ) -> Result<Weights, TrainError> {
         let device = context.device.clone();
@@ -130,12 +132,31 @@ impl Job<'_> {
             let learned = Sightings { rows: learned, users: users.map(|(_, user)| *user).collect() };
             let prototypes = self.prototypes(pretrained, &aside);
             let start = self.start(pretrained, prototypes.as_deref());
-            let weights = self.finetune(context, name, &learned, aside.clone(), start)?;
-            let places: Vec<Situation> = aside.iter().map(|(place, _)| *place).collect();
-            let presence = self.presence(&weights, &places, &context.device)?;
-            opinions.extend(
-                presence.into_iter().zip(aside).map(|(presence, (_, class))| Opinion { presence, class }),
+            let weights = self.finetune(context, name, &learned, &aside, start)?;
+            let asked = units::sample(
+                aside.len(),
+                opinions_at_most(self.set.labels.len()) / parts.len(),
+                self.seed,
+                "opinions",
             );
+            let asked: Vec<_> = asked.into_iter().map(|i| aside[i]).collect();
+            opinions.extend(self.opinions(&weights, &asked, &context.device)?);
+        }
+        Ok(opinions)
+    }
+
+    /// What a location network says at rows whose classes are known.
+    pub(super) fn opinions(
+        &self,
+        weights: &Weights,
+        rows: &[(Situation, ClassId)],
+        device: &Device,
+    ) -> Result<Vec<Opinion>, TrainError> {
+        let mut opinions = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(places_at_once(self.set.labels.len())) {
+            let places: Vec<Situation> = rows.iter().map(|(place, _)| *place).collect();
+            let presence = self.presence(weights, &places, device)?;
+            opinions.extend(presence.iter().zip(rows).map(|(presence, row)| Opinion::of(presence, row.1)));
         }
         Ok(opinions)
     }

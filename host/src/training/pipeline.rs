@@ -274,10 +274,8 @@ impl Job<'_> {
     /// What the prior says of the held-out rows.
     fn held_opinions(&self, location: &Location, device: &Device) -> Result<Vec<Opinion>, TrainError> {
         let held = self.set.samples.iter().filter(|sample| sample.role == Role::Holdout);
-        let (places, classes): (Vec<_>, Vec<_>) =
-            held.filter_map(|sample| Some((sample.situation()?, sample.class?))).unzip();
-        let presence = self.presence(&location.weights, &places, device)?;
-        Ok(presence.into_iter().zip(classes).map(|(presence, class)| Opinion { presence, class }).collect())
+        let held: Vec<_> = held.filter_map(|sample| Some((sample.situation()?, sample.class?))).collect();
+        self.opinions(&location.weights, &held, device)
     }
 
     fn cases(

@@ -115,7 +115,7 @@ impl TrainingSet {
         let want = ((granted.len() as f64 * holdout.share).round() as usize).min(holdout.max_rows);
         let blocks = units::hold_out(&train, &granted, want, holdout.block_deg, seed);
         let samples = train.into_iter().map(|(row, source)| {
-            let held = blocks.contains(&Unit::of_degrees(row, source.place, holdout.block_deg));
+            let held = blocks.binary_search(&Unit::of_degrees(row, source.place, holdout.block_deg)).is_ok();
             let class = granted.get(&row).copied();
             let role = match (class, held) {
                 (Some(_), true) => Role::Holdout,
@@ -226,7 +226,7 @@ mod tests {
     /// 600 rows over 30 cells, three classes, a quarter of them validation rows.
     fn dataset() -> Dataset {
         let rows = (0..600).map(|i| Row {
-            name: format!("{i}"),
+            name: format!("{i}").into(),
             image: None,
             place: LatLon::new(f64::from(i % 6) + 0.5, f64::from(i / 6 % 5) + 0.5).ok(),
             season: None,

@@ -47,7 +47,7 @@ pub struct RunInfo {
     pub label_fraction: f64,
     /// The device.
     pub device: String,
-    /// What beside the settings could change the numbers: burn, platform, threads.
+    /// What beside the settings could change the numbers: burn, platform, threads, the very program.
     #[serde(default)]
     pub made_with: BTreeMap<String, String>,
     /// When it began, seconds since 1970 UTC; 0 where nobody wrote it down.
@@ -77,9 +77,13 @@ const BURN: &str = "0.22.1";
 fn made_with() -> BTreeMap<String, String> {
     let platform = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let threads = rayon::current_num_threads().to_string();
-    [("burn", BURN.to_string()), ("platform", platform), ("threads", threads)]
+    // which csp-host it was to the bit, between releases too; a linker that writes no id leaves it out
+    let build = csp_device::diagnostics::own_build_id();
+    [("burn", BURN.to_string()), ("platform", platform), ("threads", threads), ("build", build)]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| (name.to_string(), value))
-        .into()
+        .collect()
 }
 
 impl RunInfo {

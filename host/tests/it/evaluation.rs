@@ -8,9 +8,9 @@ use csp_host::{
     cli::Cli,
     data::{Dataset, Options, Row, Split, SplitBy},
     evaluation::{
-        Answers, RunPredictor, embedding,
+        self, RunPredictor, embedding,
         geography::Geography,
-        labelled, presence_map, score, summarise,
+        labelled, presence_map, summarise,
         sweep::{self, Method, SweepError, SweepOptions},
     },
     export,
@@ -44,7 +44,7 @@ fn dataset(dir: &Path) -> Dataset {
         let cell = i / 3 % 8;
         let (lat, lon) = (f64::from(cell) + 0.1 * f64::from(i % 7) - 4.0, f64::from(class) * 20.0 - 20.5);
         Row {
-            name: format!("{i}.png"),
+            name: format!("{i}.png").into(),
             image: Some(path),
             place: LatLon::new(lat, lon).ok(),
             season: None,
@@ -297,11 +297,10 @@ fn a_class_from_places_joins_the_prior_and_nothing_else() {
 
     // pictures are answered as before, among the classes the image network knows
     let rows = labelled(&data, Some(Split::Val), &is.model.labels).unwrap();
-    let scored = [&was, &is].map(|model| score(model, &rows, Voice::Silent).unwrap());
-    let [old, new] = [summarise(&was, &scored[0]), summarise(&is, &scored[1])];
+    let answers = [&was, &is].map(|model| evaluation::answers(model, &rows, Voice::Silent).unwrap());
+    let [old, new] = [summarise(&was, &answers[0]), summarise(&is, &answers[1])];
     assert_eq!((old.fused, old.image), (new.fused, new.image));
-    let answers = Answers::of(&is.model.fusion, &scored[1]);
-    let geography = Geography::of(&data, &rows, &answers, 1.0).unwrap();
+    let geography = Geography::of(&data, &rows, &answers[1], 1.0).unwrap();
     assert_eq!(geography.regions.iter().map(|region| region.n).sum::<usize>(), rows.len());
     // cells 6 and 7 are val's alone, but places lie up to 0.6 of a degree into the next
     let training = geography.training.unwrap();

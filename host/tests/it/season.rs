@@ -7,7 +7,8 @@ use csp_device::cli::classify::{self, ClassifyArgs};
 use csp_host::{
     data::{Dataset, Options, Row, Split},
     evaluation::{
-        self, EnginePredictor, Evaluation, Predictor, RunPredictor, labelled, presence_map, score, summarise,
+        self, EnginePredictor, Evaluation, Predictor, RunPredictor, answers, labelled, presence_map,
+        summarise,
     },
     export,
     progress::Voice,
@@ -47,7 +48,7 @@ fn dataset(dir: &Path, dates: Dates, pictures: bool) -> Dataset {
         let season = (0.25 + half + if of % 2 == 0 { 0.0 } else { 0.5 }) % 1.0;
         let cell = i / 2 % 8;
         Row {
-            name: format!("{i}.png"),
+            name: format!("{i}.png").into(),
             image: pictures.then_some(path),
             place: LatLon::new(f64::from(cell) + 0.1 * f64::from(i % 7) - 4.0, 20.0).ok(),
             season: Some(season).filter(|_| dates != Dates::None && i % 10 < 9),
@@ -125,7 +126,7 @@ fn evaluate(model: &dyn Predictor, data: &Dataset, dated: bool) -> Evaluation {
     // those with a date are what is asked about
     rows.retain(|(row, _)| row.season.is_some() == dated);
     assert_eq!(evaluation::undated(model, &rows), if dated { 0 } else { rows.len() });
-    summarise(model, &score(model, &rows, Voice::Silent).unwrap())
+    summarise(model, &answers(model, &rows, Voice::Silent).unwrap())
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn dataset(dir: &Path, places: bool) -> Dataset {
         }
         let (lat, lon) = (f64::from(class) * 20.0 - 20.0 + f64::from(i % 7), f64::from(i % 11) * 3.0);
         Row {
-            name: format!("{i}.png"),
+            name: format!("{i}.png").into(),
             image: Some(path),
             place: places.then(|| LatLon::new(lat, lon).unwrap()),
             season: None,
@@ -438,8 +438,8 @@ fn places_without_pictures_train_the_location_branch_alone() {
     let predictor = RunPredictor { model, device: Device::flex() };
     let evaluate = |data: &Dataset| {
         let rows = evaluation::labelled(data, Some(Split::Val), predictor.labels()).unwrap();
-        let scored = evaluation::score(&predictor, &rows, Voice::Silent).unwrap();
-        evaluation::summarise(&predictor, &scored)
+        let answers = evaluation::answers(&predictor, &rows, Voice::Silent).unwrap();
+        evaluation::summarise(&predictor, &answers)
     };
     let alone = evaluate(&data);
     assert_eq!((alone.n, alone.image), (40, None));
@@ -466,8 +466,8 @@ fn rows_without_place_or_picture_teach_the_other_branch() {
     assert!(model.image.is_some() && model.location.is_some());
     let predictor = RunPredictor { model, device: Device::flex() };
     let rows = evaluation::labelled(&data, Some(Split::Val), predictor.labels()).unwrap();
-    let scored = evaluation::score(&predictor, &rows, Voice::Silent).unwrap();
-    let evaluation = evaluation::summarise(&predictor, &scored);
+    let answers = evaluation::answers(&predictor, &rows, Voice::Silent).unwrap();
+    let evaluation = evaluation::summarise(&predictor, &answers);
     // of 40 rows a fifth has no picture, another fifth no place
     let counts = [evaluation.image, evaluation.location, evaluation.without_place];
     assert_eq!(counts.map(|accuracy| accuracy.unwrap().n), [32, 24, 8]);

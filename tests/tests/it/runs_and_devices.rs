@@ -1,6 +1,6 @@
 //! Devices and runs, by the program a user runs.
 
-use csp_tests::{assert_fails, demo, host, json, stdout, text, without_hardware};
+use csp_tests::{assert_fails, demo, host, json, program, stdout, text, without_hardware};
 
 #[test]
 fn the_doctor_says_what_auto_takes() {
@@ -51,6 +51,10 @@ fn runs_are_listed_and_compared() {
     for field in ["data_sha256", "seed", "tool", "config", "made_with", "began_s"] {
         assert!(!first["info"][field].is_null(), "{field}");
     }
+    // which program it was, as any tool reads it from the program
+    let mut program = std::fs::File::open(program("csp-host")).unwrap();
+    let build = csp_device::diagnostics::build_id(&mut program).unwrap();
+    assert_eq!(first["info"]["made_with"]["build"].as_str(), build.as_deref());
     let run = demo().join("run");
     let same = json(host(&["runs", "compare", text(&run), text(&run), "--json"]));
     assert!(same["settings"].as_object().unwrap().is_empty(), "{same:#}");

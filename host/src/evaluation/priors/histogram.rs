@@ -1,8 +1,11 @@
 //! What was seen in the same cell of a grid.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use csp_models::situation::Situation;
+use csp_models::{labels::ClassId, situation::Situation};
 
 use super::{Prior, Seen, dated, frequencies, smoothed};
 use crate::data::units::Unit;
@@ -10,7 +13,7 @@ use crate::data::units::Unit;
 /// Classes counted in cells of latitude and longitude, and there in parts of the year.
 #[derive(Clone, Debug)]
 pub struct Histogram {
-    cells: Arc<HashMap<Bin, Vec<f64>>>,
+    cells: Arc<HashMap<Bin, Counts>>,
     frequencies: Arc<Vec<f64>>,
     degrees: f64,
     smoothing: f64,
@@ -20,6 +23,9 @@ pub struct Histogram {
 
 /// Cell and part of the year; the whole year without one.
 type Bin = (Unit<'static>, Option<u32>);
+
+/// Rows of the classes that were seen there.
+type Counts = BTreeMap<ClassId, f64>;
 
 impl Histogram {
     /// Counts labelled places in cells of `degrees`, whatever the date; all rows' frequencies count
@@ -31,12 +37,12 @@ impl Histogram {
     /// Counts each of `parts` equal parts of the year for itself too; there the cell's whole year counts
     /// `smoothing` rows.
     pub fn with_season(rows: &[Seen], classes: usize, degrees: f64, smoothing: f64, parts: u32) -> Self {
-        let mut cells: HashMap<Bin, Vec<f64>> = HashMap::new();
+        let mut cells: HashMap<Bin, Counts> = HashMap::new();
         for &(here, class) in rows {
             let cell = cell(here, degrees);
             let part = part(here, parts).filter(|_| parts > 1);
             for part in [None].into_iter().chain(part.map(Some)) {
-                cells.entry((cell, part)).or_insert_with(|| vec![0.0; classes])[class.index()] += 1.0;
+                *cells.entry((cell, part)).or_default().entry(class).or_default() += 1.0;
             }
         }
         let frequencies = Arc::new(frequencies(rows, classes));
@@ -69,13 +75,18 @@ impl Prior for Histogram {
     fn shares(&self, here: Situation) -> Vec<f64> {
         let cell = cell(here, self.degrees);
         let counts = |part| self.cells.get(&(cell, part));
+        let smoothed = |counts: &Counts, base: &[f64]| {
+            let mut all = vec![0.0; base.len()];
+            counts.iter().for_each(|(class, count)| all[class.index()] = *count);
+            smoothed(&all, base, self.smoothing)
+        };
         let year = match counts(None) {
-            Some(counts) => smoothed(counts, &self.frequencies, self.smoothing),
+            Some(counts) => smoothed(counts, &self.frequencies),
             None => self.frequencies.to_vec(),
         };
         let part = part(here, self.parts).filter(|_| self.parts > 1);
         match part.and_then(|part| counts(Some(part))) {
-            Some(counts) => smoothed(counts, &year, self.smoothing),
+            Some(counts) => smoothed(counts, &year),
             None => year,
         }
     }

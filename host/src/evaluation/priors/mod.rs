@@ -16,7 +16,10 @@ use std::collections::BTreeSet;
 use csp_models::{labels::ClassId, situation::Situation, time::YearFraction};
 use rayon::prelude::*;
 
-use crate::training::calibrate::Opinion;
+use crate::{
+    data::units,
+    training::calibrate::{self, Opinion},
+};
 
 pub use histogram::Histogram;
 pub use kernel::Kernel;
@@ -79,35 +82,43 @@ pub struct Tuned {
 
 /// Fits a prior to `rows`. Its settings are those of the least mean −log share on `folds` (indices
 /// into `rows`, disjoint), each predicted from the rest; without folds the middle ones.
-/// With `balance` what it says is on the scale of networks trained so, see [`balanced`].
+/// With `balance` what it says is on the scale of networks trained so, see [`presence`].
+///
+/// Of very many rows in a fold a random part is asked about: each is compared with all others.
 pub fn tune(kind: Kind, rows: &[Seen], classes: usize, folds: &[BTreeSet<usize>], balance: bool) -> Tuned {
-    let mut said: Vec<Vec<(Vec<f64>, ClassId)>> = Vec::new();
-    for fold in folds {
-        let learned: Vec<Seen> = without(rows, fold);
-        if learned.is_empty() {
-            continue;
-        }
-        let candidates = kind.candidates(&learned, classes);
-        said.resize_with(candidates.len(), Vec::new);
+    let most = calibrate::opinions_at_most(classes) / folds.len().max(1);
+    let parts = folds.iter().zip(0u64..).filter_map(|(fold, number)| {
         let aside: Vec<Seen> = fold.iter().filter_map(|&i| rows.get(i).copied()).collect();
-        for (candidate, said) in candidates.iter().zip(&mut said) {
-            said.par_extend(aside.par_iter().map(|&(here, class)| (candidate.shares(here), class)));
+        let asked = units::sample(aside.len(), most, number, "priors/opinions");
+        let learned = without(rows, fold);
+        (!learned.is_empty()).then(|| (learned, asked.into_iter().map(|i| aside[i]).collect::<Vec<Seen>>()))
+    });
+    let parts: Vec<(Vec<Seen>, Vec<Seen>)> = parts.collect();
+    let mut losses: Vec<f64> = Vec::new();
+    for (learned, aside) in &parts {
+        let candidates = kind.candidates(learned, classes);
+        losses.resize(candidates.len(), 0.0);
+        for (candidate, loss) in candidates.iter().zip(&mut losses) {
+            let one = |&(here, class): &Seen| -candidate.shares(here)[class.index()].ln();
+            *loss += aside.par_iter().map(one).collect::<Vec<f64>>().iter().sum::<f64>();
         }
     }
-    let loss = |said: &Vec<(Vec<f64>, ClassId)>| {
-        said.iter().map(|(shares, class)| -shares[class.index()].ln()).sum::<f64>() / said.len() as f64
-    };
-    let losses: Vec<f64> = said.iter().map(loss).collect();
     let mut fitted = kind.candidates(rows, classes);
     let chosen =
         (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(fitted.len() / 2);
-    let unseen = said.into_iter().nth(chosen).unwrap_or_default().into_iter();
-    let said = |shares: Vec<f64>| presence(&if balance { balanced(&shares, rows) } else { shares });
-    let unseen = unseen.map(|(shares, class)| Opinion { presence: said(shares), class });
+    let often = balance.then(|| frequencies(rows, classes));
+    let mut unseen = Vec::new();
+    for (learned, aside) in &parts {
+        let prior = kind.candidates(learned, classes).swap_remove(chosen);
+        let one =
+            |&(here, class): &Seen| Opinion::of(&presence(&prior.shares(here), often.as_deref()), class);
+        unseen.par_extend(aside.par_iter().map(one));
+    }
+    let asked = unseen.len();
     Tuned {
         prior: fitted.swap_remove(chosen),
-        unseen: unseen.collect(),
-        loss: losses.get(chosen).copied().unwrap_or(f64::NAN),
+        unseen,
+        loss: losses.get(chosen).map_or(f64::NAN, |loss| loss / asked as f64),
     }
 }
 
@@ -118,22 +129,21 @@ fn without(rows: &[Seen], fold: &BTreeSet<usize>) -> Vec<Seen> {
 /// Shares `[classes]` as presence scores: what a network with the paper's presence loss would say had
 /// it learned the shares s perfectly. The loss −Q s log p − (1 − s) log(1 − p) is least at
 /// p = Q s / (Q s + 1 − s), with Q classes: ½ and more for a class with more than an even share.
-pub fn presence(shares: &[f64]) -> Vec<f64> {
+///
+/// With `often`, the [`frequencies`], the shares are taken as they would be were all classes equally
+/// frequent: what the place says beyond that, as a network says it that was trained with
+/// `finetune.balance`.
+pub fn presence(shares: &[f64], often: Option<&[f64]>) -> Vec<f64> {
     let q = shares.len() as f64;
-    shares.iter().map(|&share| q * share / (q * share + 1.0 - share)).collect()
-}
-
-/// Shares `[classes]` as they would be were all classes of `rows` equally frequent: what the place says
-/// beyond that, as a network says it that was trained with `finetune.balance`.
-pub fn balanced(shares: &[f64], rows: &[Seen]) -> Vec<f64> {
-    let often = frequencies(rows, shares.len());
+    let score = |share: f64| q * share / (q * share + 1.0 - share);
+    let Some(often) = often else { return shares.iter().map(|&share| score(share)).collect() };
     let each: Vec<f64> = shares.iter().zip(often).map(|(share, often)| share / often).collect();
     let sum: f64 = each.iter().sum();
-    each.into_iter().map(|share| share / sum).collect()
+    each.into_iter().map(|share| score(share / sum)).collect()
 }
 
 /// Share of each class among rows, one more row being given to all classes alike.
-fn frequencies(rows: &[Seen], classes: usize) -> Vec<f64> {
+pub fn frequencies(rows: &[Seen], classes: usize) -> Vec<f64> {
     let mut counts = vec![1.0 / classes as f64; classes];
     rows.iter().for_each(|(_, class)| counts[class.index()] += 1.0);
     let n = rows.len() as f64 + 1.0;
@@ -224,19 +234,20 @@ mod tests {
     fn balanced_shares_are_even_where_the_place_says_nothing() {
         let rows = [(at(0.0, 0.0), ClassId(0)); 3];
         let often = frequencies(&rows, 2);
-        let even = balanced(&often, &rows);
-        assert!((even[0] - 0.5).abs() < 1e-12 && (even[1] - 0.5).abs() < 1e-12, "{even:?}");
-        let here = balanced(&[0.5, 0.5], &rows);
-        assert!((here[1] - 0.875).abs() < 1e-12, "rarer than elsewhere: {here:?}");
+        let even = presence(&often, Some(&often));
+        assert!((even[0] - even[1]).abs() < 1e-12 && (even[0] - 2.0 / 3.0).abs() < 1e-12, "{even:?}");
+        // rarer than elsewhere: a share of 7/8 of two
+        let here = presence(&[0.5, 0.5], Some(&often));
+        assert!((here[1] - 1.75 / 1.875).abs() < 1e-12, "{here:?}");
     }
 
     #[test]
     fn presence_is_the_least_of_the_loss() {
         let (q, share) = (5.0f64, 0.13);
         let loss = |p: f64| -q * share * p.ln() - (1.0 - share) * (1.0 - p).ln();
-        let p = presence(&[share, 0.87, 0.0, 0.0, 0.0])[0];
+        let p = presence(&[share, 0.87, 0.0, 0.0, 0.0], None)[0];
         assert!(loss(p) < loss(p + 1e-3) && loss(p) < loss(p - 1e-3));
-        assert!((presence(&[0.2; 5])[0] - 5.0 / 9.0).abs() < 1e-12);
+        assert!((presence(&[0.2; 5], None)[0] - 5.0 / 9.0).abs() < 1e-12);
     }
 
     proptest! {

@@ -14,6 +14,7 @@ use csp_models::{
     place::LatLon,
     situation::Situation,
 };
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Figures, Measures, Method, SweepError, SweepOptions, plan};
@@ -23,7 +24,7 @@ use crate::{
         units::{self, Unit},
     },
     evaluation::{
-        self, Answers, RunPredictor, Scored, image_logits, labelled, place_scores,
+        self, Answers, RunPredictor, Scored, answers_beside, image_logits, labelled,
         priors::{self, Kind},
     },
     training::{
@@ -125,6 +126,9 @@ struct Cell<'a> {
     runs: Option<PathBuf>,
 }
 
+/// Rows whose scores by a prior without a network are held at a time.
+const AT_ONCE: usize = 256;
+
 /// Folders of the runs with and without pre-training.
 const CSP: &str = "csp";
 const SUPERVISED: &str = "supervised";
@@ -145,10 +149,12 @@ impl Cell<'_> {
             let measured = match method {
                 Method::Image => {
                     let truth = rows.iter().map(|(_, class)| *class);
-                    let scored: Vec<Scored> = (truth.zip(&images))
-                        .map(|(truth, image)| Scored { truth, image: image.clone(), presence: None })
-                        .collect();
-                    let answers = Answers::of(&first.predictor.model.fusion, &scored);
+                    let scored = (truth.zip(&images)).map(|(truth, image)| Scored {
+                        truth,
+                        image: image.clone(),
+                        presence: None,
+                    });
+                    let answers = Answers::of(&first.predictor.model.fusion, scored);
                     let setting = format!("T = {:.2}", first.predictor.model.fusion.temperature);
                     Figures { fused: Measures::of(&answers.fused), alone: None, setting }
                 }
@@ -168,8 +174,8 @@ impl Cell<'_> {
                         fresh = image_logits(&run.predictor, &rows, voice)?;
                         &fresh
                     };
-                    let scored = place_scores(&run.predictor, &rows, images)?;
-                    of_scored(&run.predictor.model.fusion, &scored)
+                    let answers = answers_beside(&run.predictor, &rows, images)?;
+                    of_answers(&run.predictor.model.fusion, &answers)
                 }
                 Method::Modulated => {
                     let answers = evaluation::modulated(&first.predictor, &rows, voice)?;
@@ -280,10 +286,9 @@ impl Cell<'_> {
         let places: Vec<LatLon> = seen.iter().map(|(here, _)| here.at).collect();
         let folds = units::folds(&places, finetune.folds, self.seed, holdout.block_deg);
         let tuned = priors::tune(kind, &seen, labels.len(), &folds, finetune.balance);
-        let presence = |row: &Row| {
-            let shares = tuned.prior.shares(situation(row)?);
-            Some(priors::presence(&if finetune.balance { priors::balanced(&shares, &seen) } else { shares }))
-        };
+        let often = finetune.balance.then(|| priors::frequencies(&seen, labels.len()));
+        let presence =
+            |row: &Row| Some(priors::presence(&tuned.prior.shares(situation(row)?), often.as_deref()));
         let pictured: Vec<(&Row, ClassId)> =
             held.iter().copied().filter(|(row, _)| row.image.is_some()).collect();
         let logits = image_logits(&run.predictor, &pictured, self.options.voice)?;
@@ -299,15 +304,19 @@ impl Cell<'_> {
         let fusion = if run.image.is_some() {
             calibrate(&cases, unseen, cells.len()).fusion
         } else {
-            let of = |&(row, class): &(&Row, ClassId)| Some(Opinion { presence: presence(row)?, class });
+            let of = |&(row, class): &(&Row, ClassId)| Some(Opinion::of(&presence(row)?, class));
             let held: Vec<Opinion> = held.iter().filter_map(of).collect();
             calibrate_prior(&held, unseen, cells.len()).fusion
         };
-        let scored: Vec<Scored> = (rows.iter().zip(images))
-            .map(|(&(row, truth), image)| Scored { truth, image: image.clone(), presence: presence(row) })
-            .collect();
+        let mut answers = Answers::default();
+        for (rows, images) in rows.chunks(AT_ONCE).zip(images.chunks(AT_ONCE)) {
+            let scored: Vec<Scored> = (rows.par_iter().zip(images))
+                .map(|(&(row, truth), image)| Scored { truth, image: image.clone(), presence: presence(row) })
+                .collect();
+            answers.add(&fusion, scored);
+        }
         let setting = tuned.prior.setting();
-        let figures = of_scored(&fusion, &scored);
+        let figures = of_answers(&fusion, &answers);
         self.options.voice.say(&format!("{kind:?}: {setting}; {}", figures.setting));
         Ok(Figures { setting: format!("{setting}; {}", figures.setting), ..figures })
     }
@@ -321,8 +330,7 @@ struct Finished {
     image: Option<String>,
 }
 
-fn of_scored(fusion: &csp_models::fusion::Fusion, scored: &[Scored]) -> Figures {
-    let answers = Answers::of(fusion, scored);
+fn of_answers(fusion: &csp_models::fusion::Fusion, answers: &Answers) -> Figures {
     let alone: Vec<_> = answers.location.iter().copied().flatten().collect();
     Figures {
         fused: Measures::of(&answers.fused),

@@ -64,7 +64,7 @@ mod tests {
 
     fn data() -> Dataset {
         let rows = (0..200u32).map(|i| Row {
-            name: format!("{i}"),
+            name: format!("{i}").into(),
             place: LatLon::new(f64::from(i % 20) + 0.5, 0.5).ok(),
             class: Some(ClassId((i % 2) as u16)),
             split: Some([Split::Train, Split::Train, Split::Train, Split::Val, Split::Test][i as usize % 5]),

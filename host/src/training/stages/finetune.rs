@@ -17,7 +17,8 @@ use rand::RngExt;
 
 use super::{dropout::Dropout, indices, parts::Parts, steps_for, warmup};
 use crate::{
-    features::{location_presence, position_features},
+    data::units,
+    features::{location_presence, places_at_once, position_features},
     training::{
         TrainError,
         config::{FinetuneConfig, LocationConfig},
@@ -33,6 +34,10 @@ use crate::{
 
 /// Steps between two readings of the rows kept aside.
 const LOOK_EVERY: u64 = 20;
+/// Rows kept aside that a reading looks at, at most.
+const WATCHED: usize = 2048;
+/// Places whose embeddings tell how long one usually is.
+const USUAL: usize = 20_000;
 /// How far apart the first scores of the classes are when they begin as prototypes.
 const PROTOTYPE_TEMPERATURE: f64 = 0.2;
 
@@ -56,7 +61,6 @@ pub(crate) struct Finetune {
     seed: u64,
     pretrained: bool,
     places: Vec<Situation>,
-    positions: Tensor<2>,
     classes: Tensor<1, Int>,
     /// `[classes]`, how much a row of each counts; only where they are balanced.
     weights: Option<Tensor<1>>,
@@ -112,7 +116,7 @@ impl Finetune {
     pub fn new(
         name: &'static str,
         sightings: &Sightings,
-        aside: Vec<(Situation, ClassId)>,
+        aside: &[(Situation, ClassId)],
         classes: usize,
         start: Start<'_>,
         location: &LocationConfig,
@@ -133,10 +137,14 @@ impl Finetune {
             }
         }
         let (places, seen): (Vec<Situation>, Vec<ClassId>) = sightings.rows.iter().copied().unzip();
-        let positions = position_features(&location.encoder, &places, &device);
         if let Some(prototypes) = start.prototypes {
             // an embedding of usual length in a class's direction scores 1/PROTOTYPE_TEMPERATURE
-            let lengths = network.encoder.forward(positions.clone()).square().sum_dim(1).sqrt();
+            let some: Vec<Situation> = units::sample(places.len(), USUAL, seed, "finetune/usual")
+                .into_iter()
+                .map(|i| places[i])
+                .collect();
+            let positions = position_features(&location.encoder, &some, &device);
+            let lengths = network.encoder.forward(positions).square().sum_dim(1).sqrt();
             let usual = f64::from(lengths.mean().into_scalar::<f32>()).max(1e-6);
             let scale = (1.0 / (usual * PROTOTYPE_TEMPERATURE)) as f32;
             let mut matrix = Weights::default();
@@ -159,6 +167,9 @@ impl Finetune {
             Param::from_tensor(Tensor::from_inner(matrix.transpose()))
         };
         let trained = Trained { location: network, users: users.as_ref().map(|_| vectors()) };
+        let watched = WATCHED.min(places_at_once(classes));
+        let aside =
+            units::sample(aside.len(), watched, seed, "finetune/watched").into_iter().map(|i| aside[i]);
         let batches = Batches::new(seed, "finetune/batch", places.len(), config.batch);
         let steps = steps_for(config.epochs, batches.steps_per_epoch(), config.min_steps, config.max_steps);
         Ok(Self {
@@ -176,11 +187,10 @@ impl Finetune {
             pretrained: start.pretrained.is_some() || start.trained.is_some(),
             weights: config.balance.then(|| balance(&seen, classes, &device)),
             places,
-            positions,
             classes: indices(seen.iter().map(|class| i32::from(class.0)), &device),
             seen: (seen, classes),
             users,
-            aside,
+            aside: aside.collect(),
             parts: Parts::WHOLE,
             device,
         })
@@ -226,7 +236,10 @@ impl Finetune {
         let rows = indices(draw.rows[part.clone()].iter().map(|&i| i as i32), &self.device);
         let mut positions = vec![match &draw.blurred {
             Some(places) => features(&places[part.clone()]),
-            None => self.positions.clone().select(0, rows.clone()),
+            None => {
+                let seen = draw.rows[part.clone()].iter().map(|&row| self.places[row as usize]);
+                features(&seen.collect::<Vec<_>>())
+            }
         }];
         positions.extend(draw.random.as_ref().map(|places| features(&places[part.clone()])));
         let network = &self.trained.location;
