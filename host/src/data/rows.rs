@@ -441,6 +441,13 @@ mod tests {
         assert_eq!(kinds(&problems), [(Kind::UntrainedClass, 1), (Kind::PartialSplit, 1)]);
     }
 
+    /// Occurrence tables have tens of millions of rows, all of which are held.
+    #[test]
+    fn a_row_is_small() {
+        assert!(size_of::<Draft>() <= 208, "{}", size_of::<Draft>());
+        assert!(size_of::<Row>() <= 144, "{}", size_of::<Row>());
+    }
+
     #[test]
     fn the_digest_is_of_the_content() {
         let digest = |rows: Vec<Draft>| settle(Path::new("t"), rows, &mut Problems::default()).sha256;

@@ -181,6 +181,17 @@ mod tests {
         classes.iter().map(|class| Row { class: class.map(ClassId), ..Row::default() }).collect()
     }
 
+    #[test]
+    fn a_sample_is_drawn_once_and_for_all() {
+        let drawn = sample(1000, 50, 7, "a");
+        assert!(drawn.len() == 50 && drawn.is_sorted_by(|a, b| a < b) && drawn[49] < 1000);
+        assert!(drawn == sample(1000, 50, 7, "a") && drawn != sample(1000, 50, 8, "a"));
+        // spread over all of them
+        assert!(drawn[0] < 200 && drawn[49] > 800, "{drawn:?}");
+        assert_eq!(sample(3, 3, 0, "a"), [0, 1, 2]);
+        assert!(sample(0, 5, 0, "a").is_empty());
+    }
+
     proptest! {
         #[test]
         fn label_subsets_are_stratified_and_nested(

@@ -33,6 +33,7 @@ use serde::Serialize;
 
 use crate::{
     data::{Dataset, Row, Split},
+    features::places_at_once,
     progress::{Progress, Voice},
 };
 
@@ -373,7 +374,7 @@ pub fn presence_map(
     };
     let places: Vec<Situation> = places.iter().map(|&at| Situation::new(at, date)).collect();
     // some at a time: a map has many places, and a year twelve dates
-    let chunks = places.chunks(1 << 14).map(|chunk| model.presence(chunk));
+    let chunks = places.chunks(places_at_once(model.labels().len())).map(|chunk| model.presence(chunk));
     let mut all = Vec::with_capacity(places.len());
     for scores in chunks {
         all.extend(scores?.into_iter().map(score).collect::<Result<Vec<f64>, String>>()?);

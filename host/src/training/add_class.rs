@@ -32,6 +32,7 @@ use super::{
 use crate::{
     data::units::{self, Unit},
     evaluation::embedding::embeddings,
+    features::{location_presence, places_at_once},
 };
 
 /// Places of other classes, and random places, that stand against the records: more change little.
@@ -245,12 +246,13 @@ struct Effects {
 
 impl Effects {
     fn of(options: &AddClass<'_>, known: &TrainedModel, device: &Device, column: &[f64]) -> Self {
-        let places: Vec<Situation> = options.others.iter().map(|(at, _)| *at).collect();
-        let scores: Vec<f64> = embedder(known, device)
-            .map_or(Vec::new(), |embed| embed(&places).iter().map(|e| sigmoid(dot(e, column))).collect());
-        let presences = match (&known.location, &known.encoder) {
+        let scores_of = |places: &[Situation]| -> Vec<f64> {
+            embedder(known, device)
+                .map_or(Vec::new(), |embed| embed(places).iter().map(|e| sigmoid(dot(e, column))).collect())
+        };
+        let presences_of = |places: &[Situation]| match (&known.location, &known.encoder) {
             (Some(network), Some(encoder)) => {
-                crate::features::location_presence(network, &known.labels, encoder, &places, device)
+                location_presence(network, &known.labels, encoder, places, device)
             }
             _ => Vec::new(),
         };
@@ -262,16 +264,22 @@ impl Effects {
             share_taken: 0.0,
         };
         let mut by_class: Vec<Effect> = known.labels.0.iter().map(none).collect();
-        let mut largest_share = 0.0f64;
-        for (((_, class), presence), &score) in options.others.iter().zip(&presences).zip(&scores) {
-            let Some(effect) = by_class.get_mut(class.index()) else { continue };
-            let share = score / (score + presence.iter().sum::<f64>());
-            let first = crate::evaluation::rank_of(*class, presence) == 1;
-            effect.n += 1;
-            effect.first_before += usize::from(first);
-            effect.first_after += usize::from(first && presence[class.index()] >= score);
-            effect.share_taken += share;
-            largest_share = largest_share.max(share);
+        let (mut largest_share, mut score_sum) = (0.0f64, 0.0);
+        // some at a time: a run has many places, and each a score for every class
+        for others in options.others.chunks(places_at_once(known.labels.len())) {
+            let places: Vec<Situation> = others.iter().map(|(at, _)| *at).collect();
+            let (scores, presences) = (scores_of(&places), presences_of(&places));
+            score_sum += scores.iter().sum::<f64>();
+            for (((_, class), presence), &score) in others.iter().zip(&presences).zip(&scores) {
+                let Some(effect) = by_class.get_mut(class.index()) else { continue };
+                let share = score / (score + presence.iter().sum::<f64>());
+                let first = crate::evaluation::rank_of(*class, presence) == 1;
+                effect.n += 1;
+                effect.first_before += usize::from(first);
+                effect.first_after += usize::from(first && presence[class.index()] >= score);
+                effect.share_taken += share;
+                largest_share = largest_share.max(share);
+            }
         }
         by_class.retain(|effect| effect.n > 0);
         by_class.iter_mut().for_each(|effect| effect.share_taken /= effect.n as f64);
@@ -280,7 +288,7 @@ impl Effects {
         let share =
             |count: fn(&Effect) -> usize| by_class.iter().map(count).sum::<usize>() as f64 / n.max(1) as f64;
         Self {
-            score: scores.iter().sum::<f64>() / scores.len().max(1) as f64,
+            score: score_sum / options.others.len().max(1) as f64,
             n,
             top1: [share(|effect| effect.first_before), share(|effect| effect.first_after)],
             largest_share,

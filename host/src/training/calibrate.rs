@@ -9,6 +9,8 @@ use csp_models::{
 };
 use rayon::prelude::*;
 
+use crate::data::units;
+
 /// One held-out row: what both branches say, and what it is.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -60,8 +62,8 @@ impl Opinion {
 /// The least and the largest floor that are tried.
 const FLOORS: (f64, f64) = (1e-3, 0.5);
 
-/// Rows whose opinions are asked for at most: so many tell as much as all, and each holds a score for every
-/// class.
+/// Opinions that are asked for, and heard, at most: so many tell as much as all, and each can hold a score
+/// for every class.
 pub fn opinions_at_most(classes: usize) -> usize {
     ((1 << 24) / classes.max(1)).min(20_000)
 }
@@ -108,7 +110,11 @@ pub fn calibrate(cases: &[Case], unseen: &[Opinion], cells: usize) -> Calibratio
         fusion.temperature = minimise(-3.0, 3.0, loss).exp();
     }
     let held = cases.iter().filter_map(|case| Some(Opinion::of(case.presence.as_ref()?, case.class)));
-    let opinions: Vec<Opinion> = unseen.iter().cloned().chain(held).collect();
+    let held: Vec<Opinion> = held.collect();
+    let all: Vec<&Opinion> = unseen.iter().chain(&held).collect();
+    let classes = all.first().map_or(0, |opinion| opinion.classes);
+    let heard = units::sample(all.len(), opinions_at_most(classes), 0, "calibrate");
+    let opinions: Vec<&Opinion> = heard.into_iter().map(|i| all[i]).collect();
     if opinions.len() >= FEW {
         (fusion.prior_weight, fusion.prior_floor) = worth_alone(&opinions, cells.max(1));
         let alone = fusion.prior_weight;
@@ -146,12 +152,12 @@ pub fn calibrate_prior(held: &[Opinion], unseen: &[Opinion], cells: usize) -> Ca
 }
 
 /// Weight and floor that make the normalised prior likeliest.
-fn worth_alone(opinions: &[Opinion], cells: usize) -> (f64, f64) {
+fn worth_alone(opinions: &[&Opinion], cells: usize) -> (f64, f64) {
     // an opinion counts by its cell, not by its row: neighbours are right and wrong together
     let each = (cells as f64 / opinions.len() as f64).min(1.0);
     let loss = |weight: f64, floor: f64| -> f64 {
         let ln_floor = floor.ln();
-        let one = |opinion: &Opinion| opinion.loss(weight, ln_floor);
+        let one = |opinion: &&Opinion| opinion.loss(weight, ln_floor);
         // collected, so that the sum is the same on any number of threads
         let losses: Vec<f64> = opinions.par_iter().with_min_len(64).map(one).collect();
         each * losses.iter().sum::<f64>() + pull((floor / USUAL_FLOOR.0).ln(), USUAL_FLOOR.1)
