@@ -99,6 +99,7 @@ pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
         records: &places,
         others: &others,
         seed: args.seed,
+        voice: context.voice,
     })?;
     if args.json {
         return print_json(&report);

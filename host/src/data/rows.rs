@@ -132,7 +132,7 @@ pub(crate) fn settle(
     }
     let at: Vec<At> = drafts.iter_mut().map(|draft| std::mem::take(&mut draft.at)).collect();
     // in place: of tens of millions of rows there is no room for two copies
-    let rows: Vec<Row> = drafts
+    let mut rows: Vec<Row> = drafts
         .into_iter()
         .map(|draft| Row {
             name: draft.name,
@@ -146,6 +146,7 @@ pub(crate) fn settle(
             uncertainty_m: draft.uncertainty_m,
         })
         .collect();
+    rows.shrink_to_fit();
     look_at_splits(&at, &rows, &labels, problems);
     look_at_places(&rows, problems);
     for row in swapped::suspects(&rows) {

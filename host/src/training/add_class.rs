@@ -33,6 +33,7 @@ use crate::{
     data::units::{self, Unit},
     evaluation::embedding::embeddings,
     features::{location_presence, places_at_once},
+    progress::{Progress, Voice},
 };
 
 /// Places of other classes, and random places, that stand against the records: more change little.
@@ -58,6 +59,8 @@ pub struct AddClass<'a> {
     pub others: &'a [(Situation, ClassId)],
     /// Seed of the random places.
     pub seed: u64,
+    /// Hears how far it has come.
+    pub voice: Voice,
 }
 
 /// What the new class does to one of the others, at its own places.
@@ -265,11 +268,15 @@ impl Effects {
         };
         let mut by_class: Vec<Effect> = known.labels.0.iter().map(none).collect();
         let (mut largest_share, mut score_sum) = (0.0f64, 0.0);
+        let mut progress = Progress::new(options.voice, "others", 0, options.others.len() as u64);
+        let mut asked = 0;
         // some at a time: a run has many places, and each a score for every class
         for others in options.others.chunks(places_at_once(known.labels.len())) {
             let places: Vec<Situation> = others.iter().map(|(at, _)| *at).collect();
             let (scores, presences) = (scores_of(&places), presences_of(&places));
             score_sum += scores.iter().sum::<f64>();
+            asked += others.len();
+            progress.at(asked as u64, || "places".into());
             for (((_, class), presence), &score) in others.iter().zip(&presences).zip(&scores) {
                 let Some(effect) = by_class.get_mut(class.index()) else { continue };
                 let share = score / (score + presence.iter().sum::<f64>());
@@ -281,6 +288,7 @@ impl Effects {
                 largest_share = largest_share.max(share);
             }
         }
+        progress.done(&format!("{asked} places"));
         by_class.retain(|effect| effect.n > 0);
         by_class.iter_mut().for_each(|effect| effect.share_taken /= effect.n as f64);
         by_class.sort_by(|a, b| b.share_taken.total_cmp(&a.share_taken));

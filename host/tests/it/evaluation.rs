@@ -234,8 +234,15 @@ fn a_class_from_places_joins_the_prior_and_nothing_else() {
     let records: Vec<Situation> = places.iter().copied().map(Situation::undated).collect();
     let others: Vec<(Situation, ClassId)> =
         data.rows.iter().filter_map(|row| Some((row.situation()?, row.class?))).collect();
-    let added =
-        AddClass { run: &run, out: &out, name: "violet", records: &records, others: &others, seed: 0 };
+    let added = AddClass {
+        run: &run,
+        out: &out,
+        name: "violet",
+        records: &records,
+        others: &others,
+        seed: 0,
+        voice: Voice::Silent,
+    };
     let report = add_class(&added).unwrap();
     assert_eq!((report.records, report.cells, report.cell_deg), (10, 2, 1.0));
     assert!(report.left_out_score.unwrap() > 2.0 * report.others_score, "{report:?}");
