@@ -17,6 +17,7 @@
 //! | [`coastline`] | land and sea |
 //! | [`plots`] | pictures for people |
 //! | [`cli`] | one file a verb |
+// one place maps a file into memory: features/table.rs
 #![deny(unsafe_code)]
 
 pub mod cli;

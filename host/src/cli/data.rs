@@ -273,7 +273,7 @@ impl DataSource {
             }
         }
         for problem in opened.problems.iter() {
-            voice.say(problem.to_string().trim_start());
+            voice.say(problem.to_string().trim());
         }
         Ok(opened.dataset)
     }

@@ -127,7 +127,7 @@ impl<S: Into<Box<str>>> From<S> for Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => f.pad(text),
+            Self::Text(text) => f.write_str(text),
             Self::Line(line) => write!(f, "line {line}"),
         }
     }
@@ -136,7 +136,7 @@ impl fmt::Display for Name {
 /// One photograph, or one observation without a photograph.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
-    /// The name as it stands in the source.
+    /// The name as it stands in the source, or where it stands.
     pub name: Name,
     /// The photograph's file; `None` for an observation without one.
     pub image: Option<PathBuf>,

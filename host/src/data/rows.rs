@@ -85,7 +85,7 @@ pub(crate) struct Draft {
     pub(crate) image: Option<PathBuf>,
     pub(crate) place: Option<LatLon>,
     pub(crate) date: Option<Box<str>>,
-    /// Share of the year where the source gives that; it wins over the date.
+    /// Share of the year where the source gives that, or where the date alone tells; it wins over the date.
     pub(crate) season: Option<f64>,
     pub(crate) class: Option<Arc<str>>,
     pub(crate) split: Option<Split>,
@@ -164,7 +164,7 @@ pub(crate) fn settle(
 /// Each photograph once. The same row again is dropped; a contradiction is an error.
 pub(crate) fn without_repeats(mut drafts: Vec<Draft>, problems: &mut Problems) -> Vec<Draft> {
     let mut first: HashMap<u64, usize> = HashMap::new();
-    let mut again: HashSet<usize> = HashSet::new();
+    let mut again: Vec<usize> = Vec::new();
     for (i, draft) in drafts.iter().enumerate() {
         let Some(image) = &draft.image else { continue };
         // `./a.jpg` and `a.jpg` are one file
@@ -174,7 +174,7 @@ pub(crate) fn without_repeats(mut drafts: Vec<Draft>, problems: &mut Problems) -
         // a hash is small where a path is not; two paths of one hash are two files
         let same = |other: &&Draft| other.image.as_deref().is_some_and(|path| plain(path).eq(plain(image)));
         let Some(other) = drafts[..i].get(earlier).filter(same) else { continue };
-        again.insert(i);
+        again.push(i);
         let where_ = |what: String| {
             format!("{} and {}: {}: {what}", other.at, draft.at, quoted(&draft.name.to_string()))
         };
@@ -204,10 +204,11 @@ pub(crate) fn without_repeats(mut drafts: Vec<Draft>, problems: &mut Problems) -
             problems.add(Kind::RepeatedRow, || where_("the same row".into()));
         }
     }
-    if !again.is_empty() {
-        let mut at = 0..;
-        drafts.retain(|_| at.next().is_none_or(|i| !again.contains(&i)));
-    }
+    let (mut at, mut again) = (0, again.into_iter().peekable());
+    drafts.retain(|_| {
+        at += 1;
+        again.next_if_eq(&(at - 1)).is_none()
+    });
     drafts
 }
 

@@ -271,7 +271,9 @@ pub fn answers(
     let rows = answerable(model, rows);
     let mut progress = Progress::new(voice, "evaluate", 0, rows.len() as u64);
     let mut answers = Answers::default();
-    for batch in rows.chunks(BATCH) {
+    let pictures = model.has_image() && rows.iter().any(|(row, _)| row.image.is_some());
+    let at_once = if pictures { BATCH } else { places_at_once(model.labels().len()) };
+    for batch in rows.chunks(at_once) {
         let images = pictures_logits(model, batch)?;
         answers.add(model.fusion(), place_scores(model, batch, &images)?);
         progress.at(answers.truth.len() as u64, String::new);

@@ -11,7 +11,7 @@ use csp_models::{
     manifest::ImageInput,
     nn::{Backbone, LocationClassifier},
     picture,
-    situation::Situation,
+    situation::{Situation, YEAR_DATES},
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -93,7 +93,9 @@ pub fn presence_of<E>(
     logits: impl Fn(&[Situation]) -> Result<Vec<Vec<f32>>, E>,
 ) -> Result<Vec<Vec<f64>>, E> {
     let mut all = Vec::with_capacity(places.len());
-    for chunk in places.chunks(places_at_once(labels.len())) {
+    // a place without a date is asked about at a year's dates
+    let dates = if seasonal { YEAR_DATES as usize } else { 1 };
+    for chunk in places.chunks(places_at_once(labels.len()).div_ceil(dates)) {
         let spread: Vec<Vec<Situation>> = chunk.iter().map(|place| place.spread(seasonal)).collect();
         let mut answers = logits(&spread.concat())?.into_iter();
         all.extend(spread.iter().map(|dates| {

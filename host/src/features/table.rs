@@ -243,7 +243,8 @@ impl FeatureTable {
 #[allow(unsafe_code)]
 fn mapped(file: &File) -> std::io::Result<Mmap> {
     // SAFETY: nothing here writes to a table that has its own name, and any bytes are numbers. A program
-    // that cuts the file short meanwhile ends this one with SIGBUS, and the run can be resumed.
+    // that cuts the file short meanwhile, or a disk that fails, ends this one with SIGBUS: nothing is
+    // written, and the run can be resumed.
     unsafe { Mmap::map(file) }
 }
 

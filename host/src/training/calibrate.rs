@@ -62,10 +62,10 @@ impl Opinion {
 /// The least and the largest floor that are tried.
 const FLOORS: (f64, f64) = (1e-3, 0.5);
 
-/// Opinions that are asked for, and heard, at most: so many tell as much as all, and each can hold a score
-/// for every class.
+/// Opinions that are asked for, and heard, at most: each can hold a score for every class. Twenty thousand
+/// tell as much as all; of tens of thousands of classes there are fewer, and the usual floor counts the more.
 pub fn opinions_at_most(classes: usize) -> usize {
-    ((1 << 24) / classes.max(1)).min(20_000)
+    ((1 << 24) / classes.max(1)).clamp(1_000, 20_000)
 }
 
 /// Rows below which the fit is not to be relied on.

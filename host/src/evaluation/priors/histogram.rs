@@ -7,7 +7,7 @@ use std::{
 
 use csp_models::{labels::ClassId, situation::Situation};
 
-use super::{Prior, Seen, dated, frequencies, smoothed};
+use super::{Prior, Seen, frequencies, smoothed};
 use crate::data::units::Unit;
 
 /// Classes counted in cells of latitude and longitude, and there in parts of the year.
@@ -49,8 +49,8 @@ impl Histogram {
         Self { cells: Arc::new(cells), frequencies, degrees, smoothing, parts }
     }
 
-    pub(super) fn candidates(rows: &[Seen], classes: usize) -> Vec<Box<dyn Prior>> {
-        let years: &[u32] = if dated(rows) { &[1, 4, 12] } else { &[1] };
+    pub(super) fn candidates(rows: &[Seen], classes: usize, by_season: bool) -> Vec<Box<dyn Prior>> {
+        let years: &[u32] = if by_season { &[1, 4, 12] } else { &[1] };
         let of_size = |degrees: f64| {
             years.iter().flat_map(move |&parts| {
                 let counted = Self::with_season(rows, classes, degrees, 1.0, parts);
@@ -75,18 +75,18 @@ impl Prior for Histogram {
     fn shares(&self, here: Situation) -> Vec<f64> {
         let cell = cell(here, self.degrees);
         let counts = |part| self.cells.get(&(cell, part));
-        let smoothed = |counts: &Counts, base: &[f64]| {
+        let leaning = |counts: &Counts, base: &[f64]| {
             let mut all = vec![0.0; base.len()];
             counts.iter().for_each(|(class, count)| all[class.index()] = *count);
             smoothed(&all, base, self.smoothing)
         };
         let year = match counts(None) {
-            Some(counts) => smoothed(counts, &self.frequencies),
+            Some(counts) => leaning(counts, &self.frequencies),
             None => self.frequencies.to_vec(),
         };
         let part = part(here, self.parts).filter(|_| self.parts > 1);
         match part.and_then(|part| counts(Some(part))) {
-            Some(counts) => smoothed(counts, &year),
+            Some(counts) => leaning(counts, &year),
             None => year,
         }
     }

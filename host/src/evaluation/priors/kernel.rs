@@ -5,7 +5,7 @@ use std::sync::Arc;
 use csp_models::{labels::ClassId, place::EARTH_RADIUS_M, situation::Situation};
 
 use super::{
-    Prior, Seen, dated, frequencies,
+    Prior, Seen, frequencies,
     neighbours::{apart, on_sphere},
     on_year, smoothed,
 };
@@ -63,9 +63,9 @@ impl Kernel {
         sums
     }
 
-    pub(super) fn candidates(rows: &[Seen], classes: usize) -> Vec<Box<dyn Prior>> {
+    pub(super) fn candidates(rows: &[Seen], classes: usize, by_season: bool) -> Vec<Box<dyn Prior>> {
         let all = Self::new(rows, classes, 1.0, 1.0);
-        let seasons: &[f64] = if dated(rows) { &[f64::INFINITY, 1.0, 0.5, 0.25] } else { &[f64::INFINITY] };
+        let seasons: &[f64] = if by_season { &[f64::INFINITY, 1.0, 0.5, 0.25] } else { &[f64::INFINITY] };
         let mut candidates: Vec<Box<dyn Prior>> = Vec::new();
         for km in [2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0, 500.0] {
             for smoothing in [0.1, 1.0, 10.0] {

@@ -60,12 +60,13 @@ fn dated(rows: &[Seen]) -> bool {
 }
 
 impl Kind {
-    /// One prior for each setting that is tried, all fitted to `rows`.
-    fn candidates(self, rows: &[Seen], classes: usize) -> Vec<Box<dyn Prior>> {
+    /// One prior for each setting that is tried, all fitted to `rows`: the same settings in the same order
+    /// whatever the rows, those that tell seasons apart among them `by_season`.
+    fn candidates(self, rows: &[Seen], classes: usize, by_season: bool) -> Vec<Box<dyn Prior>> {
         match self {
-            Self::Neighbours => Neighbours::candidates(rows, classes),
-            Self::Histogram => Histogram::candidates(rows, classes),
-            Self::Kernel => Kernel::candidates(rows, classes),
+            Self::Neighbours => Neighbours::candidates(rows, classes, by_season),
+            Self::Histogram => Histogram::candidates(rows, classes, by_season),
+            Self::Kernel => Kernel::candidates(rows, classes, by_season),
         }
     }
 }
@@ -87,29 +88,30 @@ pub struct Tuned {
 /// Of very many rows in a fold a random part is asked about: each is compared with all others.
 pub fn tune(kind: Kind, rows: &[Seen], classes: usize, folds: &[BTreeSet<usize>], balance: bool) -> Tuned {
     let most = calibrate::opinions_at_most(classes) / folds.len().max(1);
-    let parts = folds.iter().zip(0u64..).filter_map(|(fold, number)| {
+    // of all rows: those of one fold may be all that are dated
+    let by_season = dated(rows);
+    let parts = folds.iter().zip(0u64..).filter(|(fold, _)| fold.len() < rows.len()).map(|(fold, number)| {
         let aside: Vec<Seen> = fold.iter().filter_map(|&i| rows.get(i).copied()).collect();
         let asked = units::sample(aside.len(), most, number, "priors/opinions");
-        let learned = without(rows, fold);
-        (!learned.is_empty()).then(|| (learned, asked.into_iter().map(|i| aside[i]).collect::<Vec<Seen>>()))
+        (fold, asked.into_iter().map(|i| aside[i]).collect())
     });
-    let parts: Vec<(Vec<Seen>, Vec<Seen>)> = parts.collect();
+    let parts: Vec<(&BTreeSet<usize>, Vec<Seen>)> = parts.collect();
     let mut losses: Vec<f64> = Vec::new();
-    for (learned, aside) in &parts {
-        let candidates = kind.candidates(learned, classes);
+    for (fold, aside) in &parts {
+        let candidates = kind.candidates(&without(rows, fold), classes, by_season);
         losses.resize(candidates.len(), 0.0);
         for (candidate, loss) in candidates.iter().zip(&mut losses) {
             let one = |&(here, class): &Seen| -candidate.shares(here)[class.index()].ln();
             *loss += aside.par_iter().map(one).collect::<Vec<f64>>().iter().sum::<f64>();
         }
     }
-    let mut fitted = kind.candidates(rows, classes);
+    let mut fitted = kind.candidates(rows, classes, by_season);
     let chosen =
         (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(fitted.len() / 2);
     let often = balance.then(|| frequencies(rows, classes));
     let mut unseen = Vec::new();
-    for (learned, aside) in &parts {
-        let prior = kind.candidates(learned, classes).swap_remove(chosen);
+    for (fold, aside) in &parts {
+        let prior = kind.candidates(&without(rows, fold), classes, by_season).swap_remove(chosen);
         let one =
             |&(here, class): &Seen| Opinion::of(&presence(&prior.shares(here), often.as_deref()), class);
         unseen.par_extend(aside.par_iter().map(one));
@@ -219,7 +221,15 @@ mod tests {
             // without dates nothing can be told, and only settings without seasons are tried
             let blind = tune(kind, &undated, 2, &folds(rows.len()), false);
             assert!(blind.loss > 0.65, "{}: {}", blind.prior.setting(), blind.loss);
-            assert!(kind.candidates(&undated, 2).len() < kind.candidates(&rows, 2).len());
+            let settings = |by_season| kind.candidates(&rows, 2, by_season).len();
+            assert!(settings(false) < settings(true));
+            // one fold holds all dates: its settings are those of the others
+            let some: Vec<Seen> = (rows.iter().zip(&undated).enumerate())
+                .map(
+                    |(i, (dated, undated))| if folds(rows.len())[1].contains(&i) { *dated } else { *undated },
+                )
+                .collect();
+            assert_eq!(tune(kind, &some, 2, &folds(rows.len()), false).unseen.len(), rows.len());
         }
     }
 
@@ -264,7 +274,7 @@ mod tests {
                 rows
             };
             let here = if dated { on(lat, lon, 0.3) } else { at(lat, lon) };
-            for prior in kind.candidates(&rows, 3) {
+            for prior in kind.candidates(&rows, 3, true) {
                 let shares = prior.shares(here);
                 prop_assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
                 prop_assert!(shares.iter().all(|s| *s > 0.0));

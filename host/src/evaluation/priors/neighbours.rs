@@ -8,7 +8,7 @@ use csp_models::{
     situation::Situation,
 };
 
-use super::{Prior, Seen, dated, frequencies, on_year, smoothed};
+use super::{Prior, Seen, frequencies, on_year, smoothed};
 
 /// Rows of all rows' frequencies that are mixed in, so that no class is impossible.
 const SMOOTHING: f64 = 1.0;
@@ -57,9 +57,9 @@ impl Neighbours {
         Self { year_m, ..self }
     }
 
-    pub(super) fn candidates(rows: &[Seen], classes: usize) -> Vec<Box<dyn Prior>> {
+    pub(super) fn candidates(rows: &[Seen], classes: usize, by_season: bool) -> Vec<Box<dyn Prior>> {
         let all = Self::new(rows, classes, 1);
-        let years: &[f64] = if dated(rows) { &[0.0, 30.0, 100.0, 300.0, 1000.0] } else { &[0.0] };
+        let years: &[f64] = if by_season { &[0.0, 30.0, 100.0, 300.0, 1000.0] } else { &[0.0] };
         let with = |k: usize| {
             let all = all.clone();
             years
