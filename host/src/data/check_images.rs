@@ -106,5 +106,5 @@ fn decode(row: &Row, done: &(dyn Fn() + Sync)) -> Option<Decoded> {
 fn describe(dataset: &Dataset, row: &Row) -> String {
     let class = row.class.map_or("no class".into(), |class| quoted(dataset.labels.name(class)));
     let split = row.split.map_or(String::new(), |split| format!(", {split}"));
-    format!("{} ({class}{split})", quoted(&row.name.to_string()))
+    format!("{} ({class}{split})", quoted(&row.name.text()))
 }

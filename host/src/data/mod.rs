@@ -46,6 +46,7 @@ pub mod split;
 pub mod units;
 
 use std::{
+    borrow::Cow,
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -124,12 +125,19 @@ impl<S: Into<Box<str>>> From<S> for Name {
     }
 }
 
+impl Name {
+    /// The name in words.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Line(line) => Cow::Owned(format!("line {line}")),
+        }
+    }
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Line(line) => write!(f, "line {line}"),
-        }
+        f.write_str(&self.text())
     }
 }
 

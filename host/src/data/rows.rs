@@ -27,50 +27,26 @@ use super::{
 /// Where a row stands, for messages. An id is written out only where something is wrong.
 #[derive(Clone, Debug)]
 pub(crate) enum At {
-    Text(Box<str>),
-    Line(Line),
+    Named(Name),
     Image(Id),
-}
-
-/// Where a record of a table starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Line(pub(crate) u64);
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}", self.0)
-    }
-}
-
-impl From<Line> for At {
-    fn from(line: Line) -> Self {
-        Self::Line(line)
-    }
-}
-
-impl From<Line> for Name {
-    fn from(line: Line) -> Self {
-        Self::Line(line.0)
-    }
 }
 
 impl Default for At {
     fn default() -> Self {
-        Self::Text("".into())
+        Self::Named(Name::default())
     }
 }
 
-impl<S: Into<Box<str>>> From<S> for At {
-    fn from(text: S) -> Self {
-        Self::Text(text.into())
+impl<N: Into<Name>> From<N> for At {
+    fn from(name: N) -> Self {
+        Self::Named(name.into())
     }
 }
 
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Line(line) => line.fmt(f),
+            Self::Named(name) => name.fmt(f),
             Self::Image(id) => write!(f, "image {}", quoted(&id.to_string())),
         }
     }
@@ -175,9 +151,8 @@ pub(crate) fn without_repeats(mut drafts: Vec<Draft>, problems: &mut Problems) -
         let same = |other: &&Draft| other.image.as_deref().is_some_and(|path| plain(path).eq(plain(image)));
         let Some(other) = drafts[..i].get(earlier).filter(same) else { continue };
         again.push(i);
-        let where_ = |what: String| {
-            format!("{} and {}: {}: {what}", other.at, draft.at, quoted(&draft.name.to_string()))
-        };
+        let where_ =
+            |what: String| format!("{} and {}: {}: {what}", other.at, draft.at, quoted(&draft.name.text()));
         let mut contradiction = false;
         if other.class != draft.class {
             contradiction = true;
@@ -276,7 +251,7 @@ fn look_at_splits(at: &[At], rows: &[Row], labels: &Labels, problems: &mut Probl
     if rows.iter().any(|row| row.split.is_some()) {
         for (at, row) in at.iter().zip(rows) {
             if row.split.is_none() {
-                problems.add(Kind::PartialSplit, || format!("{at}: {}", quoted(&row.name.to_string())));
+                problems.add(Kind::PartialSplit, || format!("{at}: {}", quoted(&row.name.text())));
             }
         }
     }
@@ -327,15 +302,7 @@ fn digest(rows: &[Row], labels: &Labels) -> String {
         }
     };
     for row in rows {
-        let line;
-        let name = match &row.name {
-            Name::Text(name) => name,
-            Name::Line(_) => {
-                line = row.name.to_string();
-                &*line
-            }
-        };
-        field(Some(name.as_bytes()));
+        field(Some(row.name.text().as_bytes()));
         field(row.place.map(|p| p.lat().to_le_bytes()).as_ref().map(|b| &b[..]));
         field(row.place.map(|p| p.lon().to_le_bytes()).as_ref().map(|b| &b[..]));
         field(row.season.map(f64::to_le_bytes).as_ref().map(|b| &b[..]));

@@ -16,7 +16,7 @@ use super::{
     dates,
     json::Id,
     problem::{Kind, Problems, quoted},
-    rows::{Draft, Line, Shared},
+    rows::{Draft, Shared},
 };
 
 /// The delimiters that are tried, the commonest first.
@@ -114,14 +114,14 @@ impl Table {
     pub(crate) fn each(
         &mut self,
         problems: &mut Problems,
-        mut each: impl FnMut(Line, &[&str], &mut Problems),
+        mut each: impl FnMut(&Name, &[&str], &mut Problems),
     ) -> Result<(), DataError> {
         let mut record = ByteRecord::new();
         let mut rows = 0;
         // `headers()` was not called: this reads and skips the header
         while self.reader.read_byte_record(&mut record).map_err(|error| csv_error(&self.path, error))? {
             let byte = record.position().map_or(0, csv::Position::byte);
-            let at = Line(self.lines.line_of(byte).map_err(|e| DataError::io(&self.path, e))?);
+            let at = Name::Line(self.lines.line_of(byte).map_err(|e| DataError::io(&self.path, e))?);
             rows += 1;
             if rows > MAX_ROWS {
                 return Err(DataError::outline(
@@ -145,7 +145,7 @@ impl Table {
                 }
             }
             if fields.len() == self.header.len() {
-                each(at, &fields, problems);
+                each(&at, &fields, problems);
             }
         }
         Ok(())
@@ -208,10 +208,10 @@ pub(crate) fn read(
         let season = date.and_then(|text| dates::parse(dates::start(text), dates::Order::Unknown));
         let season = season.and_then(dates::Day::season);
         drafts.push(Draft {
-            at: at.into(),
-            name: image.map_or(at.into(), Name::from),
+            at: at.clone().into(),
+            name: image.map_or_else(|| at.clone(), Name::from),
             image: image.map(|name| resolve(&base, name)),
-            place: places.read(&at, fields[columns.lat.index], fields[columns.lon.index], problems),
+            place: places.read(at, fields[columns.lat.index], fields[columns.lon.index], problems),
             date: date.filter(|_| season.is_none()).map(Into::into),
             class: class(at, &columns.label, fields, &names, problems).map(|name| classes.of(&name)),
             split: split(at, &columns.split, cell(&columns.split), problems),
@@ -220,7 +220,7 @@ pub(crate) fn read(
             uncertainty_m: columns
                 .uncertainty
                 .as_ref()
-                .and_then(|column| uncertainty_cell(&at, &column.name, cell(&columns.uncertainty), problems)),
+                .and_then(|column| uncertainty_cell(at, &column.name, cell(&columns.uncertainty), problems)),
             season,
         });
     })?;
@@ -230,7 +230,7 @@ pub(crate) fn read(
 
 /// A class is any word but those that say "nothing"; `none` stays one, since it can mean an empty picture.
 fn class(
-    at: Line,
+    at: &Name,
     column: &Option<Column>,
     fields: &[&str],
     names: &Names,
@@ -259,7 +259,7 @@ fn class(
     }
 }
 
-fn split(at: Line, column: &Option<Column>, cell: Option<&str>, problems: &mut Problems) -> Option<Split> {
+fn split(at: &Name, column: &Option<Column>, cell: Option<&str>, problems: &mut Problems) -> Option<Split> {
     let (column, word) = (column.as_ref()?, cell?);
     let split = Split::from_word(word);
     if split.is_none() {

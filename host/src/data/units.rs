@@ -143,15 +143,16 @@ pub fn folds(places: &[LatLon], folds: usize, seed: u64, degrees: f64) -> Vec<BT
     parts
 }
 
-/// `most` of `count` things at random, ascending; all of them where they are no more.
-pub fn sample(count: usize, most: usize, seed: u64, purpose: &str) -> Vec<usize> {
-    let mut all: Vec<usize> = (0..count).collect();
-    if count > most {
-        all.sort_by_cached_key(|thing| draw(seed, purpose, &thing.to_le_bytes()));
-        all.truncate(most);
-        all.sort_unstable();
+/// `most` of some things at random, in their order; all of them where they are no more.
+pub fn sample<T: Copy>(things: &[T], most: usize, seed: u64, purpose: &str) -> Vec<T> {
+    if things.len() <= most {
+        return things.to_vec();
     }
-    all
+    let mut drawn: Vec<usize> = (0..things.len()).collect();
+    drawn.sort_by_cached_key(|thing| draw(seed, purpose, &thing.to_le_bytes()));
+    drawn.truncate(most);
+    drawn.sort_unstable();
+    drawn.into_iter().map(|thing| things[thing]).collect()
 }
 
 /// Fisher–Yates, written out so that no library version changes the order.
@@ -183,13 +184,14 @@ mod tests {
 
     #[test]
     fn a_sample_is_drawn_once_and_for_all() {
-        let drawn = sample(1000, 50, 7, "a");
+        let all: Vec<usize> = (0..1000).collect();
+        let drawn = sample(&all, 50, 7, "a");
         assert!(drawn.len() == 50 && drawn.is_sorted_by(|a, b| a < b) && drawn[49] < 1000);
-        assert!(drawn == sample(1000, 50, 7, "a") && drawn != sample(1000, 50, 8, "a"));
+        assert!(drawn == sample(&all, 50, 7, "a") && drawn != sample(&all, 50, 8, "a"));
         // spread over all of them
         assert!(drawn[0] < 200 && drawn[49] > 800, "{drawn:?}");
-        assert_eq!(sample(3, 3, 0, "a"), [0, 1, 2]);
-        assert!(sample(0, 5, 0, "a").is_empty());
+        assert_eq!(sample(&all[..3], 3, 0, "a"), [0, 1, 2]);
+        assert!(sample(&all[..0], 5, 0, "a").is_empty());
     }
 
     proptest! {

@@ -336,7 +336,8 @@ pub fn answers_beside(
     images: &[Option<Vec<f32>>],
 ) -> Result<Answers, EvaluationError> {
     let mut answers = Answers::default();
-    for (rows, images) in rows.chunks(BATCH).zip(images.chunks(BATCH)) {
+    let at_once = places_at_once(model.labels().len());
+    for (rows, images) in rows.chunks(at_once).zip(images.chunks(at_once)) {
         answers.add(model.fusion(), place_scores(model, rows, images)?);
     }
     Ok(answers)

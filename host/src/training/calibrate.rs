@@ -113,8 +113,7 @@ pub fn calibrate(cases: &[Case], unseen: &[Opinion], cells: usize) -> Calibratio
     let held: Vec<Opinion> = held.collect();
     let all: Vec<&Opinion> = unseen.iter().chain(&held).collect();
     let classes = all.first().map_or(0, |opinion| opinion.classes);
-    let heard = units::sample(all.len(), opinions_at_most(classes), 0, "calibrate");
-    let opinions: Vec<&Opinion> = heard.into_iter().map(|i| all[i]).collect();
+    let opinions = units::sample(&all, opinions_at_most(classes), 0, "calibrate");
     if opinions.len() >= FEW {
         (fusion.prior_weight, fusion.prior_floor) = worth_alone(&opinions, cells.max(1));
         let alone = fusion.prior_weight;

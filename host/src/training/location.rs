@@ -133,13 +133,8 @@ impl Job<'_> {
             let prototypes = self.prototypes(pretrained, &aside);
             let start = self.start(pretrained, prototypes.as_deref());
             let weights = self.finetune(context, name, &learned, &aside, start)?;
-            let asked = units::sample(
-                aside.len(),
-                opinions_at_most(self.set.labels.len()) / parts.len(),
-                self.seed,
-                "opinions",
-            );
-            let asked: Vec<_> = asked.into_iter().map(|i| aside[i]).collect();
+            let most = opinions_at_most(self.set.labels.len()) / parts.len();
+            let asked = units::sample(&aside, most, self.seed, "opinions");
             opinions.extend(self.opinions(&weights, &asked, &context.device)?);
         }
         Ok(opinions)

@@ -92,8 +92,7 @@ pub fn tune(kind: Kind, rows: &[Seen], classes: usize, folds: &[BTreeSet<usize>]
     let by_season = dated(rows);
     let parts = folds.iter().zip(0u64..).filter(|(fold, _)| fold.len() < rows.len()).map(|(fold, number)| {
         let aside: Vec<Seen> = fold.iter().filter_map(|&i| rows.get(i).copied()).collect();
-        let asked = units::sample(aside.len(), most, number, "priors/opinions");
-        (fold, asked.into_iter().map(|i| aside[i]).collect())
+        (fold, units::sample(&aside, most, number, "priors/opinions"))
     });
     let parts: Vec<(&BTreeSet<usize>, Vec<Seen>)> = parts.collect();
     let mut losses: Vec<f64> = Vec::new();

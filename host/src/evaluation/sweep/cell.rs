@@ -27,6 +27,7 @@ use crate::{
         self, Answers, RunPredictor, Scored, answers_beside, image_logits, labelled,
         priors::{self, Kind},
     },
+    features::places_at_once,
     training::{
         self, RunDir, TrainConfig, TrainOptions, TrainedModel,
         calibrate::{Case, Opinion, calibrate, calibrate_prior},
@@ -125,9 +126,6 @@ struct Cell<'a> {
     /// Where the same runs may be, finished.
     runs: Option<PathBuf>,
 }
-
-/// Rows whose scores by a prior without a network are held at a time.
-const AT_ONCE: usize = 256;
 
 /// Folders of the runs with and without pre-training.
 const CSP: &str = "csp";
@@ -309,7 +307,8 @@ impl Cell<'_> {
             calibrate_prior(&held, unseen, cells.len()).fusion
         };
         let mut answers = Answers::default();
-        for (rows, images) in rows.chunks(AT_ONCE).zip(images.chunks(AT_ONCE)) {
+        let at_once = places_at_once(labels.len());
+        for (rows, images) in rows.chunks(at_once).zip(images.chunks(at_once)) {
             let scored: Vec<Scored> = (rows.par_iter().zip(images))
                 .map(|(&(row, truth), image)| Scored { truth, image: image.clone(), presence: presence(row) })
                 .collect();

@@ -139,10 +139,7 @@ impl Finetune {
         let (places, seen): (Vec<Situation>, Vec<ClassId>) = sightings.rows.iter().copied().unzip();
         if let Some(prototypes) = start.prototypes {
             // an embedding of usual length in a class's direction scores 1/PROTOTYPE_TEMPERATURE
-            let some: Vec<Situation> = units::sample(places.len(), USUAL, seed, "finetune/usual")
-                .into_iter()
-                .map(|i| places[i])
-                .collect();
+            let some = units::sample(&places, USUAL, seed, "finetune/usual");
             let positions = position_features(&location.encoder, &some, &device);
             let lengths = network.encoder.forward(positions).square().sum_dim(1).sqrt();
             let usual = f64::from(lengths.mean().into_scalar::<f32>()).max(1e-6);
@@ -168,8 +165,7 @@ impl Finetune {
         };
         let trained = Trained { location: network, users: users.as_ref().map(|_| vectors()) };
         let watched = WATCHED.min(places_at_once(classes));
-        let aside =
-            units::sample(aside.len(), watched, seed, "finetune/watched").into_iter().map(|i| aside[i]);
+        let aside = units::sample(aside, watched, seed, "finetune/watched");
         let batches = Batches::new(seed, "finetune/batch", places.len(), config.batch);
         let steps = steps_for(config.epochs, batches.steps_per_epoch(), config.min_steps, config.max_steps);
         Ok(Self {
@@ -190,7 +186,7 @@ impl Finetune {
             classes: indices(seen.iter().map(|class| i32::from(class.0)), &device),
             seen: (seen, classes),
             users,
-            aside: aside.collect(),
+            aside,
             parts: Parts::WHOLE,
             device,
         })
