@@ -7,18 +7,22 @@ use burn::tensor::Device;
 use serde_json::json;
 
 use super::{Context, print_json, runs::table};
-use crate::training::{choose_device, self_check::self_check};
+use crate::training::{
+    choose_device,
+    self_check::{CheckedStep, self_check},
+};
 
-/// Check that a device computes what the CPU does: 20 steps of pre-training on both.
+/// Check that a device computes what the CPU does: 20 steps of each kind of training on both.
 ///
-/// Loss and gradient of every step are compared; the first step that differs is named and the exit
-/// code is 1. Run it once on each new machine or driver before training there.
+/// Contrastive pre-training, fine-tuning with the presence loss and a convolutional network: loss and
+/// gradient of every step are compared; the first step that differs is named and the exit code is 1. Run
+/// it once on each new machine or driver before training there.
 #[derive(Debug, clap::Args)]
 pub struct SelfCheckArgs {
     /// `auto`, `cpu`, `vulkan`, `vulkan:1`, `metal`, `cuda`; see csp-host doctor.
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Steps to take.
+    /// Steps to take of each kind.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     steps: u64,
     /// Seed of weights and rows.
@@ -48,31 +52,40 @@ pub fn run(args: &SelfCheckArgs, context: &Context) -> Result<()> {
         return in_a_process_of_its_own(&chosen.description);
     }
     context.voice.say(&format!("device: {}", chosen.description));
-    let check = self_check(&chosen.device, args.steps, args.seed, args.tolerance)?;
+    let (steps, seed, tolerance) = (args.steps, args.seed, args.tolerance);
+    let check = self_check(&chosen.device, steps, seed, tolerance, |checked| {
+        if !args.json {
+            out!("{}", side_by_side(checked));
+        }
+    })?;
     if args.json {
         print_json(&json!({ "device": chosen.description, "check": check }))?;
-    } else {
-        let head = ["step", "loss cpu", "loss device", "gradient cpu", "gradient device", ""];
-        let mut rows = vec![head.map(String::from).to_vec()];
-        for step in &check.steps {
-            let numbers = [step.loss[0], step.loss[1], step.gradient[0], step.gradient[1]];
-            let mut row = vec![step.step.to_string()];
-            row.extend(numbers.map(|number| format!("{number:.6}")));
-            row.push(if step.agrees { "" } else { "differs" }.into());
-            rows.push(row);
-        }
-        out!("{}", table(&rows));
     }
     match check.first_difference {
         None => {
-            context.voice.say(&format!("{} steps agree within {}", args.steps, args.tolerance));
+            context.voice.say(&format!("{} steps agree within {tolerance}", check.steps.len()));
             Ok(())
         }
-        Some(step) => bail!(
-            "{} differs from the CPU from step {step} on: do not train on it; another driver may help",
+        Some(CheckedStep { stage, step, .. }) => bail!(
+            "{} differs from the CPU from step {step} of {stage} on: do not train on it; another driver may help",
             chosen.description
         ),
     }
+}
+
+/// The steps of a stage as a table.
+fn side_by_side(checked: &[CheckedStep]) -> String {
+    let stage = checked.first().map_or("", |step| step.stage);
+    let head = [stage, "loss cpu", "loss device", "gradient cpu", "gradient device", ""];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    for step in checked {
+        let numbers = [step.loss[0], step.loss[1], step.gradient[0], step.gradient[1]];
+        let mut row = vec![step.step.to_string()];
+        row.extend(numbers.map(|number| format!("{number:.6}")));
+        row.push(if step.agrees { "" } else { "differs" }.into());
+        rows.push(row);
+    }
+    table(&rows)
 }
 
 /// The same command in another process: a graphics driver can crash the one that uses it, and then

@@ -19,8 +19,9 @@ use crate::{
 /// Train a model: backbone, contrastive pre-training of the location branch, fine-tuning, calibration.
 ///
 /// Without --labels every training label is used; with --labels 0.05 one in twenty of each class is,
-/// and the other rows teach only by picture and place. Rows of the val and test splits are never
-/// touched. Part of the labelled rows, whole map cells, is held out to fit how much the place counts.
+/// and the other rows teach only by picture and place (and, with finetune.pseudo_labels, by what the
+/// image network is sure to see in them). Rows of the val and test splits are never touched. Part of the
+/// labelled rows, whole map cells, is held out to fit how much the place counts.
 ///
 /// Ctrl-C, a crash or a full disk leaves a run that --resume goes on with; on the CPU to the very
 /// same model.

@@ -69,7 +69,7 @@ pub fn opinions_at_most(classes: usize) -> usize {
 }
 
 /// Rows below which the fit is not to be relied on.
-const FEW: usize = 30;
+pub(super) const FEW: usize = 30;
 
 /// Standard deviation of the pull of ln T towards 0.
 const PULL_TEMPERATURE: f64 = 0.5;
@@ -101,14 +101,7 @@ pub struct Calibration {
 /// the labels: fitted to the hold-out alone, fusing lost 1 to 6 points at new places, always with a
 /// floor near zero.)
 pub fn calibrate(cases: &[Case], unseen: &[Opinion], cells: usize) -> Calibration {
-    let mut fusion = Fusion::default();
-    if !cases.is_empty() {
-        let loss = |ln_t: f64| {
-            let fusion = Fusion { temperature: ln_t.exp(), ..fusion };
-            cases.iter().map(|case| image_loss(&fusion, case)).sum::<f64>() + pull(ln_t, PULL_TEMPERATURE)
-        };
-        fusion.temperature = minimise(-3.0, 3.0, loss).exp();
-    }
+    let mut fusion = Fusion { temperature: temperature(cases), ..Fusion::default() };
     let held = cases.iter().filter_map(|case| Some(Opinion::of(case.presence.as_ref()?, case.class)));
     let held: Vec<Opinion> = held.collect();
     let all: Vec<&Opinion> = unseen.iter().chain(&held).collect();
@@ -134,6 +127,18 @@ pub fn calibrate(cases: &[Case], unseen: &[Opinion], cells: usize) -> Calibratio
         _ => String::new(),
     };
     Calibration { fusion, readings: readings(&fusion, cases), remark }
+}
+
+/// The temperature that makes the pictures' answers likeliest; 1 without any.
+pub fn temperature(cases: &[Case]) -> f64 {
+    if cases.is_empty() {
+        return 1.0;
+    }
+    let loss = |ln_t: f64| {
+        let fusion = Fusion { temperature: ln_t.exp(), ..Fusion::default() };
+        cases.iter().map(|case| image_loss(&fusion, case)).sum::<f64>() + pull(ln_t, PULL_TEMPERATURE)
+    };
+    minimise(-3.0, 3.0, loss).exp()
 }
 
 /// A fit without any picture: weight and floor as in [`calibrate`], on `unseen` rows and the `held`

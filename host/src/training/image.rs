@@ -1,8 +1,8 @@
 //! The image branch: pictures, backbone, features, head.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 
-use burn::{module::Module, tensor::Device};
+use burn::{module::Module, nn::Linear, tensor::Device};
 use csp_models::{
     bundle::hex,
     labels::ClassId,
@@ -14,21 +14,23 @@ use sha2::{Digest, Sha256};
 
 use super::{
     TrainError,
-    config::{Head, Normalise},
+    config::Normalise,
     guard::Blocks,
     init,
     pipeline::Job,
     published::{self, Weighing},
     roles::Role,
+    row_features::RowFeatures,
     run_dir::StageInfo,
     runner::{self, Context},
     stages::{Backbone, Probe},
+    standard::Standard,
     weights::{Array, Weights},
 };
 use crate::features::{Augment, FeatureTable, PixelCache, TableKey, image_features};
 
-/// Pictures whose logits are computed at a time.
-const BLOCK: usize = 4096;
+/// Pictures whose logits or projections are computed at a time.
+pub(super) const BLOCK: usize = 4096;
 
 /// The decoded pictures of the training rows.
 pub(super) struct Pictures {
@@ -41,7 +43,7 @@ pub(super) struct Pictures {
 /// The image network without augmentation on every picture.
 pub(super) struct Outputs {
     /// Pooled features, on disk.
-    pub(super) features: FeatureTable,
+    pub(super) features: Arc<FeatureTable>,
 }
 
 /// A finished image classifier.
@@ -194,7 +196,7 @@ impl Job<'_> {
             let seconds = begun.elapsed().as_secs_f64();
             context.run.note("features", StageInfo { seconds, ..StageInfo::default() })?;
         }
-        Ok(Outputs { features })
+        Ok(Outputs { features: Arc::new(features) })
     }
 
     /// The image network with its last layer as configured, and the logits of the pictures `wanted`.
@@ -208,36 +210,54 @@ impl Job<'_> {
     ) -> Result<Classifier, TrainError> {
         let device = context.device.clone();
         let config = self.config;
-        let trained = config.backbone.epochs > 0.0 && !config.joint.enabled;
-        if config.image.head == Head::Probe || !trained {
+        if config.probed() {
             let rows = self.labelled(pictures, Role::Labelled);
             let of: Vec<usize> = rows.iter().map(|(picture, _)| *picture).collect();
             let fresh = self.image_network(&device.clone().autodiff()).head;
             let mut stage = Probe::new(
                 init::randomise(fresh, self.seed, "probe/init"),
-                outputs.matrix(&of, &device)?,
-                rows.iter().map(|(_, class)| i32::from(class.0)),
+                outputs.rows(of, &device)?,
+                rows.iter().map(|(_, class)| i32::from(class.0)).collect(),
                 &config.image.probe,
+                self.seed,
                 &device,
             );
             let result = runner::run(context, &mut stage)?;
             image.0.extend(result.0.into_iter().map(|(name, array)| (format!("image.{name}"), array)));
         }
-        let head = image
-            .apply("image", self.image_network(&device))
-            .map_err(|reason| TrainError::corrupt(context.run.finished("probe"), reason))?
-            .head;
+        let head = self.trained_head(context, &image)?;
         let mut logits = BTreeMap::new();
         for block in wanted.chunks(BLOCK) {
-            let all = Array::of(head.forward(outputs.matrix(block, &device)?));
-            let rows = all.values.chunks_exact(self.set.labels.len()).map(<[f32]>::to_vec);
-            logits.extend(block.iter().copied().zip(rows));
+            logits.extend(block.iter().copied().zip(outputs.logits(&head, block, &device)?));
         }
         Ok(Classifier { weights: image, logits })
+    }
+
+    /// The last layer of an image network.
+    pub(super) fn trained_head(&self, context: &Context<'_>, image: &Weights) -> Result<Linear, TrainError> {
+        let network = image.apply("image", self.image_network(&context.device));
+        Ok(network.map_err(|reason| TrainError::corrupt(context.run.finished("probe"), reason))?.head)
     }
 }
 
 impl Outputs {
+    /// The features of these pictures, a row each.
+    pub(super) fn rows(&self, pictures: Vec<usize>, device: &Device) -> Result<RowFeatures, TrainError> {
+        let standard = Standard::nothing(self.features.width());
+        RowFeatures::of(&self.features, pictures, standard, device)
+    }
+
+    /// The logits `[classes]` of each of these pictures.
+    pub(super) fn logits(
+        &self,
+        head: &Linear,
+        pictures: &[usize],
+        device: &Device,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let all = Array::of(head.forward(self.matrix(pictures, device)?));
+        Ok(all.values.chunks_exact(all.shape[1]).map(<[f32]>::to_vec).collect())
+    }
+
     /// The features of these pictures on a device, `[pictures, features]`.
     pub(super) fn matrix(
         &self,

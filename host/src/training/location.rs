@@ -2,23 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use csp_models::{labels::ClassId, nn::LocationClassifierConfig, place::LatLon, situation::Situation};
 
 use super::{
     TrainConfig, TrainError,
     calibrate::{Opinion, opinions_at_most},
     config::Objective,
-    image::{Outputs, Pictures},
+    image::{BLOCK, Outputs, Pictures},
     pipeline::Job,
+    pseudo_labels::{Guessed, beyond},
     roles::{Role, TrainingSet},
+    row_features::RowFeatures,
     runner::{self, Context},
     stages::{Finetune, Pretrain, Sightings, Start, project},
+    standard::Standard,
     weights::Weights,
 };
 use crate::{
     data::{Dataset, units},
-    features::{FeatureTable, location_presence, places_at_once},
+    features::{location_presence, places_at_once},
 };
 
 /// The trained location branch.
@@ -46,13 +49,14 @@ impl Job<'_> {
         pictures: &Pictures,
         outputs: Option<&Outputs>,
         joint: Option<Weights>,
+        guesses: Vec<Guessed>,
     ) -> Result<Option<Location>, TrainError> {
         let placed = |role: Role| -> Vec<(Situation, ClassId)> {
             let samples = self.set.samples.iter().filter(|sample| sample.role == role);
             samples.filter_map(|sample| Some((sample.situation()?, sample.class?))).collect()
         };
         let (rows, holdout) = (placed(Role::Labelled), placed(Role::Holdout));
-        let rows = Sightings { rows, users: users(self.set, self.config, self.dataset)? };
+        let rows = Sightings { rows, users: users(self.set, self.config, self.dataset)?, guesses };
         if rows.rows.is_empty() {
             context.voice.say("no labelled row has a place: the model will know pictures only");
             return Ok(None);
@@ -129,7 +133,12 @@ impl Job<'_> {
             };
             let (aside, learned) = (bare(aside), bare(learned));
             let users = sightings.users.iter().enumerate().filter(|(i, _)| !part.contains(i));
-            let learned = Sightings { rows: learned, users: users.map(|(_, user)| *user).collect() };
+            let unseen = aside.iter().map(|(seen, _)| seen.at);
+            let learned = Sightings {
+                rows: learned,
+                users: users.map(|(_, user)| *user).collect(),
+                guesses: beyond(&sightings.guesses, unseen, self.config.holdout.block_deg),
+            };
             let prototypes = self.prototypes(pretrained, &aside);
             let start = self.start(pretrained, prototypes.as_deref());
             let weights = self.finetune(context, name, &learned, &aside, start)?;
@@ -233,10 +242,11 @@ impl Job<'_> {
                     context.voice.say("fewer than two rows have both picture and place: no pre-training");
                     return Ok(None);
                 }
+                // W has a bias and so can represent the same without; it learns faster with them standardised
                 let standard = Standard::of(&outputs.features, &of)?;
                 let stage = Pretrain::new(
                     &places,
-                    standard.apply(&outputs.features, &of, &device)?,
+                    RowFeatures::of(&outputs.features, of, standard.clone(), &device)?,
                     &classes,
                     &self.config.location,
                     &self.config.pretrain,
@@ -257,9 +267,13 @@ impl Job<'_> {
             .filter_map(|(sample, picture)| Some((sample.place, sample.class?, (*picture)?)))
             .collect();
         let of: Vec<usize> = rows.iter().map(|(.., picture)| *picture).collect();
-        let features = standard.apply(&outputs.features, &of, &device)?;
-        let projected = project(&weights, features, &self.config.location)
-            .map_err(|reason| TrainError::corrupt(context.run.finished("pretrain"), reason))?;
+        let mut projected = Vec::with_capacity(of.len());
+        for of in of.chunks(BLOCK) {
+            let features = standard.apply(&outputs.features, of, &device)?;
+            let rows = project(&weights, features, &self.config.location)
+                .map_err(|reason| TrainError::corrupt(context.run.finished("pretrain"), reason))?;
+            projected.extend(rows);
+        }
         let labelled = rows.into_iter().zip(projected).map(|((place, class, _), row)| (place, class, row));
         Ok(Some(Pretrained { weights, labelled: labelled.collect() }))
     }
@@ -294,50 +308,6 @@ pub(super) fn users(
     Ok(names.into_iter().map(|name| numbers.get(name?).copied()).collect())
 }
 
-/// Mean and scale of each image feature. The projection W has a bias and so can represent the same
-/// without; it learns faster with them.
-struct Standard(Vec<(f64, f64)>);
-
-impl Standard {
-    /// Leaves features as they are.
-    fn nothing(width: usize) -> Self {
-        Self(vec![(0.0, 1.0); width])
-    }
-
-    fn of(table: &FeatureTable, pictures: &[usize]) -> Result<Self, TrainError> {
-        let n = pictures.len() as f64;
-        let mut sums = vec![0f64; table.width()];
-        table.each(pictures, |row| sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v)))?;
-        let means: Vec<f64> = sums.into_iter().map(|sum| sum / n).collect();
-        let mut squares = vec![0f64; table.width()];
-        table.each(pictures, |row| {
-            for ((square, mean), &v) in squares.iter_mut().zip(&means).zip(row) {
-                *square += (f64::from(v) - mean).powi(2);
-            }
-        })?;
-        let scale = |square: f64| {
-            let deviation = (square / n).sqrt();
-            if deviation > 1e-6 { 1.0 / deviation } else { 0.0 }
-        };
-        Ok(Self(means.into_iter().zip(squares.into_iter().map(scale)).collect()))
-    }
-
-    /// Standardised features `[pictures, width]` on a device; on the host they are held once.
-    fn apply(
-        &self,
-        table: &FeatureTable,
-        pictures: &[usize],
-        device: &Device,
-    ) -> Result<Tensor<2>, TrainError> {
-        let mut all = Vec::with_capacity(pictures.len() * table.width());
-        table.each(pictures, |row| {
-            let scaled = row.iter().zip(&self.0).map(|(&v, (mean, scale))| (f64::from(v) - mean) * scale);
-            all.extend(scaled.map(|v| v as f32));
-        })?;
-        Ok(Tensor::from_data(TensorData::new(all, [pictures.len(), table.width()]), device))
-    }
-}
-
 /// The mean direction of each class, from which the mean over the classes is taken away: what sets
 /// the class apart. Length 1; zero for a class without pictures.
 fn prototypes(rows: &[(ClassId, &[f32])], classes: usize) -> Vec<Vec<f32>> {
@@ -367,7 +337,6 @@ fn prototypes(rows: &[(ClassId, &[f32])], classes: usize) -> Vec<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{features::TableKey, progress::Voice, training::weights::Array};
 
     #[test]
     fn prototypes_point_at_what_sets_a_class_apart() {
@@ -379,18 +348,5 @@ mod tests {
         assert_eq!(prototypes[2], [0.0; 3]);
         let length: f32 = prototypes[0].iter().map(|v| v * v).sum();
         assert!((length - 1.0).abs() < 1e-5);
-    }
-
-    #[test]
-    fn standardised_features_have_mean_0_and_deviation_1() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = TableKey { pictures: "p".into(), weights: "w".into(), rows: 3, width: 2 };
-        let rows = vec![1.0, 5.0, 99.0, -7.0, 3.0, 5.0];
-        let table = FeatureTable::open(dir.path(), &key, Voice::Silent, &|| false, &mut |_| Ok(rows.clone()));
-        let table = table.unwrap().unwrap();
-        let standard =
-            |standard: Standard| Array::of(standard.apply(&table, &[0, 2], &Device::flex()).unwrap()).values;
-        assert_eq!(standard(Standard::of(&table, &[0, 2]).unwrap()), [-1.0, 0.0, 1.0, 0.0]);
-        assert_eq!(standard(Standard::nothing(2)), [1.0, 5.0, 3.0, 5.0]);
     }
 }

@@ -1,4 +1,4 @@
-//! How a model is trained: `backbone` → `features` → `pretrain` → `finetune` → `probe` → `calibrate`.
+//! How a model is trained: `backbone` → `features` → `probe` → `pretrain` → `finetune` → `calibrate`.
 //!
 //! | module | holds |
 //! |---|---|
@@ -6,6 +6,8 @@
 //! | [`roles`] | which row may teach what: labels that are not granted are not there |
 //! | [`losses`], [`sampler`] | the mathematics, with golden values |
 //! | `pipeline`, `image`, `location`, `joint`, `modulation` | the stages in their order, and what passes from one to the next |
+//! | `pseudo_labels` | what the image network sees in pictures without labels |
+//! | `row_features`, `standard` | picture features as a step looks at them |
 //! | `stages` | what learns: a state and a step each |
 //! | `runner` | runs a stage: checkpoints, metrics, progress, interruption, loss watch |
 //! | `guard` | what a device that fails leaves |
@@ -44,9 +46,11 @@ mod model;
 mod modulation;
 mod optim;
 mod pipeline;
+mod pseudo_labels;
 pub mod published;
 pub(crate) mod rng;
 pub mod roles;
+mod row_features;
 pub mod run_dir;
 mod runner;
 pub mod runs;
@@ -54,6 +58,7 @@ pub mod sampler;
 pub mod self_check;
 pub mod speed;
 mod stages;
+mod standard;
 pub mod torch_file;
 pub mod weights;
 

@@ -207,6 +207,7 @@ fn missing_stage(run: &RunDir) -> &'static str {
     match () {
         () if pictures && !done("backbone") => "backbone",
         () if pictures && config.joint.enabled && !done("joint") => "joint",
+        () if pictures && config.probed() && !done("probe") => "probe",
         () if pictures && config.pretrain.enabled && !config.joint.enabled && !done("pretrain") => "pretrain",
         () if !done("finetune") => "finetune",
         () => "calibrate",

@@ -67,7 +67,7 @@ impl Job<'_> {
         let (of, places, labels) = rows(Role::Labelled);
         let mut stage = Modulate::new(
             network,
-            outputs.matrix(&of, &device)?,
+            outputs.rows(of, &device)?,
             embed(&places),
             labels.iter().map(|class| i32::from(class.0)),
             config,

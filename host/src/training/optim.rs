@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use burn::{
-    module::{Module, ModuleMapper, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
     optim::GradientsParams,
     tensor::{Device, Tensor},
 };
@@ -33,6 +33,21 @@ impl Default for AdamWConfig {
     fn default() -> Self {
         Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, momentum: None }
     }
+}
+
+/// Length of the gradient of all parameters of `module` together.
+pub fn gradient_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
+    struct Squares<'a>(&'a GradientsParams, f64);
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.get::<D>(param.id) {
+                self.1 += f64::from(gradient.square().sum().into_scalar::<f32>());
+            }
+        }
+    }
+    let mut squares = Squares(gradients, 0.0);
+    module.visit(&mut squares);
+    squares.1.sqrt()
 }
 
 /// What is remembered of a parameter's gradients.

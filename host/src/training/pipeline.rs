@@ -93,6 +93,12 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     if let Some(dates) = dates {
         voice.say(&dates);
     }
+    if let Some(error) = options.backbone_of.and_then(|other| run.take_backbone(other).err()) {
+        if !options.resume {
+            run.abandon();
+        }
+        return Err(error);
+    }
     match learn(&mut run, &set, begin, dataset, options) {
         // nothing has been learned, and other settings need another run
         Err(error @ TrainError::Config { .. }) if !options.resume => {
@@ -144,9 +150,6 @@ fn learn(
     let TrainOptions { config, voice, stop, .. } = options;
     let (voice, stop) = (*voice, *stop);
     let roles = set.roles();
-    if let Some(other) = options.backbone_of {
-        run.take_backbone(other)?;
-    }
     let rows = [&roles.labelled, &roles.holdout, &roles.unlabelled, &roles.shielded].map(Vec::len);
     voice.say(&format!(
         "rows: {} labelled, {} held out to calibrate, {} unlabelled, {} unused (unlabelled, in held-out cells)",
@@ -243,7 +246,7 @@ impl Job<'_> {
         context
             .voice
             .say("no row has a picture: only the location branch is trained, the place answers alone");
-        let Some(location) = self.location(context, pictures, None, None)? else {
+        let Some(location) = self.location(context, pictures, None, None, Vec::new())? else {
             let problem = "no training row has a picture, and no labelled one a place".into();
             return Err(TrainError::Data { data: self.dataset.source.clone(), problem });
         };
@@ -261,9 +264,11 @@ impl Job<'_> {
         let mut image = self.backbone(context, pictures)?;
         let joint = self.joint(context, pictures, &mut image)?;
         let outputs = self.features(context, pictures, &image)?;
-        let location = self.location(context, pictures, Some(&outputs), joint)?;
         let held: Vec<usize> = self.labelled(pictures, Role::Holdout).into_iter().map(|(at, _)| at).collect();
-        let Classifier { weights: image, logits } = self.head(context, pictures, &outputs, image, &held)?;
+        let image = self.head(context, pictures, &outputs, image, &held)?;
+        let guesses = self.guesses(context, pictures, &outputs, &image)?;
+        let Classifier { weights: image, logits } = image;
+        let location = self.location(context, pictures, Some(&outputs), joint, guesses)?;
         let modulation = self.modulation(context, pictures, &outputs, &image, location.as_ref())?;
         let cases = self.cases(pictures, &logits, location.as_ref(), &context.device)?;
         let unseen = location.as_ref().map_or(&[][..], |location| &location.unseen);

@@ -1,28 +1,46 @@
-//! Whether a device computes what the CPU does: twenty steps of pre-training on both, compared.
+//! Whether a device computes what the CPU does: steps of every kind of network on both, compared.
 
-use csp_models::{place::LatLon, situation::Situation};
+use burn::{
+    module::Module,
+    optim::GradientsParams,
+    tensor::{Device, Int, Tensor, TensorData},
+};
+use csp_models::{
+    nn::{BackboneKind, ImageClassifierConfig, LocationClassifierConfig},
+    situation::Situation,
+};
 use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-
-use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{
     TrainError,
     config::{LocationConfig, PretrainConfig},
+    init,
+    losses::presence::{Observed, PresenceConfig},
+    optim::{AdamW, AdamWConfig, gradient_norm},
     rng,
+    row_features::RowFeatures,
     sampler::Negatives,
-    stages::Pretrain,
+    stages::{Pretrain, cross_entropy},
 };
+use crate::features::position_features;
 
 /// Rows, image features and batch of the check: small, so that a slow device finishes too.
 const ROWS: usize = 512;
 const FEATURES: usize = 96;
 const BATCH: usize = 128;
+/// Classes of the check, and pictures with the side of each.
+const CLASSES: usize = 10;
+const PICTURES: usize = 8;
+const SIDE: usize = 32;
 
 /// A step on both devices.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct CheckedStep {
-    /// From 1.
+    /// The stage whose step it is.
+    pub stage: &'static str,
+    /// From 1 in each stage.
     pub step: u64,
     /// Loss on the CPU and on the device.
     pub loss: [f64; 2],
@@ -38,7 +56,7 @@ pub struct SelfCheck {
     /// Every step.
     pub steps: Vec<CheckedStep>,
     /// The first step that differs.
-    pub first_difference: Option<u64>,
+    pub first_difference: Option<CheckedStep>,
     /// Largest relative difference of a loss that passes.
     pub tolerance: f64,
 }
@@ -47,30 +65,52 @@ pub struct SelfCheck {
 /// take the sign of a gradient, also of one that is nearly 0.
 const GRADIENT: f64 = 10.0;
 
-/// Takes `steps` steps with all terms of the loss on the CPU and on `device`, with one seed.
+/// Loss and length of the gradient of each step.
+type Trace = Vec<(f64, f64)>;
+/// Takes so many steps on a device with a seed.
+type Take = fn(&Device, u64, u64) -> Result<Trace, TrainError>;
+
+/// The stages that are checked. Published backbones have layers beyond these: depthwise convolutions, pools
+/// with a border.
+const STAGES: [(&str, Take); 3] = [("pretrain", pretrain), ("finetune", finetune), ("backbone", backbone)];
+
+/// Takes `steps` steps of pre-training with all terms of its loss, of fine-tuning and of an image network on
+/// the CPU and on `device`, with one seed. After each stage `tell` hears of its steps.
 ///
 /// # Errors
 /// A step that cannot be taken.
-pub fn self_check(device: &Device, steps: u64, seed: u64, tolerance: f64) -> Result<SelfCheck, TrainError> {
-    Ok(compare(&trace(&Device::flex(), steps, seed)?, &trace(device, steps, seed)?, tolerance))
+pub fn self_check(
+    device: &Device,
+    steps: u64,
+    seed: u64,
+    tolerance: f64,
+    mut tell: impl FnMut(&[CheckedStep]),
+) -> Result<SelfCheck, TrainError> {
+    let mut all = Vec::new();
+    for (stage, take) in STAGES {
+        let checked =
+            compare(stage, &take(&Device::flex(), steps, seed)?, &take(device, steps, seed)?, tolerance);
+        tell(&checked);
+        all.extend(checked);
+    }
+    let first_difference = all.iter().find(|step| !step.agrees).copied();
+    Ok(SelfCheck { steps: all, first_difference, tolerance })
 }
 
-/// Loss and gradient of each step.
-fn trace(device: &Device, steps: u64, seed: u64) -> Result<Vec<(f64, f64)>, TrainError> {
+fn pretrain(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError> {
     let mut rng = rng::stream(seed, "self-check", 0);
-    let places: Vec<LatLon> = (0..ROWS).map(|_| Negatives::Sphere.draw(&mut rng)).collect();
+    let places = places(&mut rng);
     // waves over the sphere, so that there is something to learn
     let waves: Vec<[f64; 3]> =
         (0..FEATURES).map(|_| [0; 3].map(|_| 6.0 * rng.random::<f64>() - 3.0)).collect();
-    let seen = |place: &LatLon| {
-        let (lat, lon) = (place.lat().to_radians(), place.lon().to_radians());
+    let seen = |place: &Situation| {
+        let (lat, lon) = (place.at.lat().to_radians(), place.at.lon().to_radians());
         let on_sphere = [lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()];
         let along = move |wave: &[f64; 3]| wave.iter().zip(on_sphere).map(|(w, x)| w * x).sum::<f64>();
         waves.iter().map(move |wave| along(wave).sin() as f32).collect::<Vec<f32>>()
     };
     let features: Vec<f32> = places.iter().flat_map(seen).collect();
-    let images = Tensor::from_data(TensorData::new(features, [ROWS, FEATURES]), device);
-    let location = LocationConfig { hidden: 128, embedding: 64, ..LocationConfig::default() };
+    let images = RowFeatures::Held(Tensor::from_data(TensorData::new(features, [ROWS, FEATURES]), device));
     let mut config = PretrainConfig {
         batch: BATCH,
         min_steps: steps,
@@ -80,28 +120,85 @@ fn trace(device: &Device, steps: u64, seed: u64) -> Result<Vec<(f64, f64)>, Trai
         ..PretrainConfig::default()
     };
     config.mc.symmetric = true;
-    let mut stage = Pretrain::new(&undated(&places), images, &[], &location, &config, seed, device);
+    let mut stage = Pretrain::new(&places, images, &[], &location(), &config, seed, device);
     (0..steps).map(|step| stage.traced_step(step)).collect()
 }
 
-fn undated(places: &[LatLon]) -> Vec<Situation> {
-    places.iter().copied().map(Situation::undated).collect()
+/// The presence loss with its random places, on a class matrix.
+fn finetune(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError> {
+    let device = device.clone().autodiff();
+    let mut rng = rng::stream(seed, "self-check", 1);
+    let location = location();
+    let positions = position_features(&location.encoder, &places(&mut rng), &device);
+    let network = LocationClassifierConfig::new(location.network(), CLASSES).init(&device);
+    let classes = classes(BATCH, &device);
+    let loss = PresenceConfig::default();
+    Ok(trace(init::randomise(network, seed, "self-check/finetune"), steps, |network| {
+        let logits = network.forward(positions.clone().narrow(0, 0, 2 * BATCH));
+        loss.loss(Observed {
+            logits: logits.clone().narrow(0, 0, BATCH),
+            background: Some(logits.narrow(0, BATCH, BATCH)),
+            classes: classes.clone(),
+            others: None,
+            users: None,
+            weights: None,
+        })
+    }))
 }
 
-fn compare(cpu: &[(f64, f64)], other: &[(f64, f64)], tolerance: f64) -> SelfCheck {
+/// Convolutions, batch normalisation and the mean over the picture.
+fn backbone(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError> {
+    let device = device.clone().autodiff();
+    let mut rng = rng::stream(seed, "self-check", 2);
+    let network = ImageClassifierConfig::new(BackboneKind::SmallCnn(8), CLASSES).init(&device);
+    let pixels: Vec<f32> = (0..PICTURES * 3 * SIDE * SIDE).map(|_| 2.0 * rng.random::<f32>() - 1.0).collect();
+    let pictures: Tensor<4> = Tensor::from_data(TensorData::new(pixels, [PICTURES, 3, SIDE, SIDE]), &device);
+    let classes = classes(PICTURES, &device);
+    Ok(trace(init::randomise(network, seed, "self-check/backbone"), steps, |network| {
+        cross_entropy(network.forward(pictures.clone()), classes.clone(), 0.1)
+    }))
+}
+
+/// Steps of a network down a loss `[1]`.
+fn trace<M: Module>(mut network: M, steps: u64, loss: impl Fn(&M) -> Tensor<1>) -> Trace {
+    let mut optimizer = AdamW::new(AdamWConfig { weight_decay: 0.01, ..AdamWConfig::default() });
+    let mut step = |_| {
+        let loss = loss(&network);
+        let gradients = GradientsParams::from_grads(loss.backward(), &network);
+        let norm = gradient_norm(&network, &gradients);
+        network = optimizer.step(network.clone(), gradients, 1e-3, |_| 1.0);
+        (f64::from(loss.into_scalar::<f32>()), norm)
+    };
+    (0..steps).map(&mut step).collect()
+}
+
+fn places(rng: &mut ChaCha8Rng) -> Vec<Situation> {
+    (0..ROWS).map(|_| Situation::undated(Negatives::Sphere.draw(rng))).collect()
+}
+
+fn location() -> LocationConfig {
+    LocationConfig { hidden: 128, embedding: 64, ..LocationConfig::default() }
+}
+
+/// `[rows]`, one after the other.
+fn classes(rows: usize, device: &Device) -> Tensor<1, Int> {
+    let classes: Vec<i32> = (0..rows).map(|row| (row % CLASSES) as i32).collect();
+    Tensor::from_data(TensorData::new(classes, [rows]), device)
+}
+
+fn compare(stage: &'static str, cpu: &Trace, other: &Trace, tolerance: f64) -> Vec<CheckedStep> {
     // a NaN agrees with nothing
     let close = |a: f64, b: f64, tolerance: f64| (a - b).abs() <= tolerance * a.abs().max(1e-6);
-    let steps: Vec<CheckedStep> = (1..)
+    (1..)
         .zip(cpu.iter().zip(other))
         .map(|(step, (a, b))| CheckedStep {
+            stage,
             step,
             loss: [a.0, b.0],
             gradient: [a.1, b.1],
             agrees: close(a.0, b.0, tolerance) && close(a.1, b.1, GRADIENT * tolerance),
         })
-        .collect();
-    let first_difference = steps.iter().find(|step| !step.agrees).map(|step| step.step);
-    SelfCheck { steps, first_difference, tolerance }
+        .collect()
 }
 
 #[cfg(test)]
@@ -110,25 +207,29 @@ mod tests {
 
     #[test]
     fn the_cpu_agrees_with_itself_and_learns() {
-        let check = self_check(&Device::flex(), 20, 3, 1e-3).unwrap();
+        let mut told = Vec::new();
+        let check = self_check(&Device::flex(), 20, 3, 1e-3, |steps| told.extend_from_slice(steps)).unwrap();
         assert_eq!(check.first_difference, None);
-        assert_eq!(check.steps.len(), 20);
+        assert_eq!((check.steps.len(), &told), (60, &check.steps));
         for step in &check.steps {
             assert_eq!(step.loss[0], step.loss[1], "one seed, one device: one result");
             assert!(step.gradient[0] > 0.0);
         }
-        // from step 4 on the queue is full
-        assert!(check.steps[19].loss[0] < check.steps[3].loss[0] - 0.1, "{:?}", check.steps);
+        // from step 4 on the queue of pre-training is full
+        for (stage, from) in [("pretrain", 3), ("finetune", 0), ("backbone", 0)] {
+            let of: Vec<f64> =
+                check.steps.iter().filter(|step| step.stage == stage).map(|step| step.loss[0]).collect();
+            assert!(of[19] < of[from] - 0.1, "{stage}: {of:?}");
+        }
     }
 
     #[test]
     fn the_first_step_that_differs_is_named() {
-        type Trace = Vec<(f64, f64)>;
         let good: Trace = (0..20).map(|i| (5.0 - 0.1 * f64::from(i), 1.0)).collect();
         let first = |change: &dyn Fn(&mut Trace)| {
             let mut other = good.clone();
             change(&mut other);
-            compare(&good, &other, 1e-3).first_difference
+            compare("pretrain", &good, &other, 1e-3).iter().find(|step| !step.agrees).map(|step| step.step)
         };
         assert_eq!(first(&|_| ()), None);
         assert_eq!(first(&|other| other[6].0 *= 1.002), Some(7));
@@ -136,21 +237,9 @@ mod tests {
         assert_eq!(first(&|other| other[3].1 *= 1.02), Some(4));
         assert_eq!(first(&|other| other[9].0 = f64::NAN), Some(10));
         // another seed is another run: the check can fail on real numbers too
-        let (a, b) = (trace(&Device::flex(), 3, 1).unwrap(), trace(&Device::flex(), 3, 2).unwrap());
-        assert_eq!(compare(&a, &b, 1e-3).first_difference, Some(1));
-    }
-
-    /// Left out, loudly, where there is no software Vulkan; `CSP_TEST_VULKAN=1` runs it.
-    #[test]
-    fn software_vulkan_computes_what_the_cpu_does() {
-        if std::env::var_os("CSP_TEST_VULKAN").is_none() {
-            eprintln!("SKIPPED: CSP_TEST_VULKAN is not set: no check of a Vulkan device");
-            return;
+        for (stage, take) in STAGES {
+            let [a, b] = [1, 2].map(|seed| take(&Device::flex(), 3, seed).unwrap());
+            assert!(!compare(stage, &a, &b, 1e-3)[0].agrees, "{stage}");
         }
-        let device = crate::training::choose_device("vulkan")
-            .or_else(|_| crate::training::choose_device("vulkan:software"))
-            .expect("CSP_TEST_VULKAN is set, so there is a Vulkan device");
-        let check = self_check(&device.device, 20, 3, 1e-3).unwrap();
-        assert_eq!(check.first_difference, None, "{}: {:#?}", device.description, check.steps);
     }
 }

@@ -12,6 +12,7 @@ use super::{
     config::{LocationConfig, PretrainConfig},
     losses::mc::McConfig,
     rng,
+    row_features::RowFeatures,
     runner::Stage,
     sampler::{Negatives, random_places},
     stages::Pretrain,
@@ -118,7 +119,15 @@ pub fn pretrain(rows: &RandomRows, batch: usize, steps: u64, device: &Device) ->
         max_steps: WARM + steps,
         ..PretrainConfig::default()
     };
-    let mut stage = Pretrain::new(&rows.places, rows.features.clone(), &[], &location, &config, 0, device);
+    let mut stage = Pretrain::new(
+        &rows.places,
+        RowFeatures::Held(rows.features.clone()),
+        &[],
+        &location,
+        &config,
+        0,
+        device,
+    );
     let mut times = Vec::new();
     let mut loss = f64::NAN;
     let mut cpu = None;

@@ -177,7 +177,7 @@ fn an_interrupted_run_ends_where_a_whole_one_does() {
     let expected = weights(&whole);
     assert_eq!(expected.len(), 4 + 5 + 2, "{:?}", expected.keys());
 
-    // 30 + 30 + 5·60 + 60 + 20 steps: stops on and off checkpoints, in every stage, at its borders
+    // 30 + 20 + 30 + 5·60 + 60 steps: stops on and off checkpoints, in every stage, at its borders
     for stride in [9, 13, 30, 31] {
         let broken = dir.path().join(format!("broken-{stride}"));
         let mut interruptions = 0;
@@ -219,10 +219,11 @@ fn every_objective_resumes_to_the_same_bits_and_learns() {
         ("queue", "[pretrain]\nqueue = 40\nparts = 2\nlearned_temperatures = true\nmask_same_class = true\nnegatives = \"land\"
           [pretrain.mc]\nsymmetric = true\naverage = true\n[finetune.loss]\nusers = true"),
         ("nce", "[pretrain]\nobjective = \"nce\"\nqueue = 70\nlearned_temperatures = true\nnegatives = \"uniform\"
-          [finetune]\nnegatives = \"sphericalold\"\n[finetune.loss]\nkind = \"slds\""),
-        ("mse", "[pretrain]\nobjective = \"mse\"\n[finetune]\nprototypes = false\n[finetune.loss]\nkind = \"ssdl\""),
+          [finetune]\nnegatives = \"sphericalold\"\npseudo_labels = 0.0\n[finetune.loss]\nkind = \"slds\""),
+        ("mse", "[pretrain]\nobjective = \"mse\"\n[finetune]\nprototypes = false\n[finetune.loss]\nkind = \"ssdl\"
+          [image.probe]\nbatch = 24"),
         ("ce", "[pretrain]\nmask_same_class = true\nnegatives_per_row = 3\nblur_km = 20.0
-          [finetune]\nblur_km = 20.0\nbalance = true\n[finetune.loss]\nkind = \"cross-entropy\""),
+          [finetune]\nblur_km = 20.0\nbalance = true\npseudo_labels = 0.5\n[finetune.loss]\nkind = \"cross-entropy\""),
     ];
     let backbone = dir.path().join("backbone");
     run_with(&data, &backbone, 0.5, None, with("[finetune]\nfolds = 0")).unwrap();
@@ -271,8 +272,8 @@ fn hidden_labels_leave_every_checkpoint_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let data = dataset(dir.path(), true);
     let first = dir.path().join("first");
-    // a pre-training that may look at granted labels looks at no others
-    let masked = || with("[pretrain]\nmask_same_class = true");
+    // a pre-training that may look at granted labels looks at no others, and guesses are the network's own
+    let masked = || with("[pretrain]\nmask_same_class = true\n[finetune]\npseudo_labels = 0.0");
     let run = |data: &Dataset, out: &Path, labels| run_with(data, out, labels, None, masked());
     run(&data, &first, 0.3).unwrap();
     let roles = RunDir::open(&first).unwrap().rows().unwrap();
@@ -325,6 +326,8 @@ fn what_is_missing_or_damaged_is_named() {
     run(&data, &out, 1.0, Some(5)).unwrap_err();
     assert!(load(&out).contains("backbone is missing"), "{}", load(&out));
     run(&data, &out, 1.0, Some(40)).unwrap_err();
+    assert!(load(&out).contains("probe is missing"), "{}", load(&out));
+    run(&data, &out, 1.0, Some(15)).unwrap_err();
     assert!(load(&out).contains("pretrain is missing"), "{}", load(&out));
 
     let mut other = data.clone();
@@ -411,6 +414,15 @@ fn settings_that_cannot_be_leave_no_directory() {
         }
         assert!(!out.exists(), "{field}");
     }
+    // a backbone of other settings
+    let other = dir.path().join("other");
+    run_with(&data, &other, 0.5, None, with("[finetune]\nfolds = 0")).unwrap();
+    let taken = run_taken(&data, &out, 0.5, None, with("[backbone]\nbatch = 17"), Some(&other));
+    assert!(matches!(taken, Err(TrainError::Differs { .. })), "{taken:?}");
+    assert!(!out.exists());
+    let taken = run_taken(&data, &out, 0.5, None, config(), Some(&dir.path().join("mistyped")));
+    assert!(matches!(taken, Err(TrainError::NotARun { .. })), "{taken:?}");
+    assert!(!out.exists());
 }
 
 #[test]
@@ -451,6 +463,42 @@ fn places_without_pictures_train_the_location_branch_alone() {
     data.rows.iter_mut().for_each(|row| row.place = None);
     let error = run(&data, &dir.path().join("nothing"), 1.0, None).unwrap_err().to_string();
     assert!(error.contains("no training row has a picture"), "{error}");
+}
+
+/// Labels on one side of the sea only; on the other the classes live elsewhere, as pictures show.
+#[test]
+fn pictures_without_labels_teach_their_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut data = dataset(dir.path(), true);
+    for (i, row) in data.rows.iter_mut().enumerate() {
+        row.split = Some(if i % 5 == 4 { Split::Val } else { Split::Train });
+        let over_there = row.split == Some(Split::Val) || i % 4 < 2;
+        if over_there {
+            let lat = f64::from((i as u32 + 1) % 3) * 20.0 - 20.0 + (i % 7) as f64;
+            row.place = Some(LatLon::new(lat, 120.0 + (i % 11) as f64 * 3.0).unwrap());
+        }
+        if over_there && row.split == Some(Split::Train) {
+            row.class = None;
+        }
+    }
+    let place_alone = |name: &str, text: &str| {
+        let out = dir.path().join(name);
+        run_with(&data, &out, 1.0, None, with(text)).unwrap();
+        let model = TrainedModel::load(&out, &Device::flex()).unwrap();
+        let predictor = RunPredictor { model, device: Device::flex() };
+        let rows = evaluation::labelled(&data, Some(Split::Val), predictor.labels()).unwrap();
+        let answers = evaluation::answers(&predictor, &rows, Voice::Silent).unwrap();
+        evaluation::summarise(&predictor, &answers).location.unwrap().top1
+    };
+    // pre-training, which sees those pictures too, is left out: it could know
+    let (without, with) = (
+        place_alone("without", "[pretrain]\nenabled = false\n[finetune]\nfolds = 0"),
+        place_alone("with", "[pretrain]\nenabled = false\n[finetune]\nfolds = 2\npseudo_labels = 0.6"),
+    );
+    assert!(without < 0.5 && with > 0.9, "{without} {with}");
+    let told = RunDir::open(&dir.path().join("with")).unwrap().info().stages["pseudo-labels"].clone();
+    let [of, taught] = ["of", "taught"].map(|note| told.notes[note].as_u64().unwrap());
+    assert!(of == 96 && taught > 80, "{taught} of {of}");
 }
 
 #[test]

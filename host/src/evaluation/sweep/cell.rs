@@ -194,6 +194,10 @@ impl Cell<'_> {
         let options = self.options;
         let mut config = options.config.clone();
         config.pretrain.enabled = name == CSP;
+        if name == SUPERVISED {
+            // what pictures without labels tell is what the other is compared for
+            config.finetune.pseudo_labels = 1.0;
+        }
         let out = self.dir.join(name);
         let there = |run: &PathBuf| self.is_finished(run, &config);
         let earlier = self.runs.iter().map(|runs| runs.join(name));

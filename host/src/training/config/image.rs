@@ -31,8 +31,12 @@ pub enum Head {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeConfig {
-    /// Full-batch steps.
+    /// Steps; at least, where a step does not look at all rows.
     pub steps: u64,
+    /// Passes over the labelled rows at least, where a step does not look at all of them.
+    pub epochs: f64,
+    /// Rows in a step; all at once where there are no more.
+    pub batch: usize,
     /// Peak learning rate of AdamW.
     pub lr: f64,
     /// Weight decay.
@@ -41,7 +45,7 @@ pub struct ProbeConfig {
 
 impl Default for ProbeConfig {
     fn default() -> Self {
-        Self { steps: 300, lr: 0.05, weight_decay: 0.01 }
+        Self { steps: 300, epochs: 10.0, batch: 8192, lr: 0.05, weight_decay: 0.01 }
     }
 }
 
@@ -50,6 +54,8 @@ impl ImageHeadConfig {
         let mut checks = self.modulation.checks();
         checks.extend([
             ("image.probe.steps", self.probe.steps >= 1, "1 or more"),
+            ("image.probe.epochs", not_negative(self.probe.epochs), "0 or more"),
+            ("image.probe.batch", (1..=65_536).contains(&self.probe.batch), "1 to 65536"),
             ("image.probe.weight_decay", not_negative(self.probe.weight_decay), "0 or more"),
             ("image.probe.lr", positive(self.probe.lr), "above 0"),
         ]);

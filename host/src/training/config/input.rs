@@ -54,7 +54,7 @@ pub struct HoldoutConfig {
     /// Whole cells of this many degrees are held out, so that the prior is judged at places it has
     /// not seen.
     pub block_deg: f64,
-    /// Pre-training does not see unlabelled rows of held-out cells either.
+    /// Pre-training does not see unlabelled rows of held-out cells either. (Pseudo-labels never are of them.)
     pub shield: bool,
 }
 

@@ -60,6 +60,11 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
+    /// Whether the image head is fitted to features as they are: asked for, or nothing else trains it.
+    pub(crate) fn probed(&self) -> bool {
+        self.image.head == Head::Probe || self.backbone.epochs == 0.0 || self.joint.enabled
+    }
+
     /// Reads a TOML file.
     ///
     /// # Errors

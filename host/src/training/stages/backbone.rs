@@ -81,7 +81,7 @@ impl<'a> Backbone<'a> {
 ///
 /// # Shapes
 /// - logits: `[batch, classes]`, classes: `[batch]`
-pub(super) fn cross_entropy(logits: Tensor<2>, classes: Tensor<1, Int>, smoothing: f64) -> Tensor<1> {
+pub(crate) fn cross_entropy(logits: Tensor<2>, classes: Tensor<1, Int>, smoothing: f64) -> Tensor<1> {
     let log_p = log_softmax(logits, 1);
     let own = log_p.clone().gather(1, classes.unsqueeze_dim(1)).mean().neg();
     if smoothing == 0.0 { own } else { own * (1.0 - smoothing) - log_p.mean() * smoothing }

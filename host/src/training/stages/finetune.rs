@@ -25,6 +25,7 @@ use crate::{
         init,
         losses::presence::{Observed, PresenceKind, UserViews},
         optim::{AdamW, AdamWConfig, cosine},
+        pseudo_labels::Guess,
         rng,
         runner::{Done, Stage},
         sampler::{Batches, moved, random_places},
@@ -61,11 +62,12 @@ pub(crate) struct Finetune {
     seed: u64,
     pretrained: bool,
     places: Vec<Situation>,
-    classes: Tensor<1, Int>,
+    /// What each row is of, or may be.
+    seen: Vec<Seen>,
+    /// How many classes there are.
+    count: usize,
     /// `[classes]`, how much a row of each counts; only where they are balanced.
     weights: Option<Tensor<1>>,
-    /// Class of each row, on the host, and how many there are.
-    seen: (Vec<ClassId>, usize),
     /// `[rows]`, -1 where it is not known; only with photographers' vectors.
     users: Option<Tensor<1, Int>>,
     /// Rows that are only watched.
@@ -77,6 +79,8 @@ pub(crate) struct Finetune {
 /// What a step looks at, row by row.
 struct Draw {
     rows: Vec<u32>,
+    /// What each is taken to be of.
+    classes: Vec<ClassId>,
     /// Where the rows are taken to be; where they are, with `None`.
     blurred: Option<Vec<Situation>>,
     /// Random places, where there is a term for them.
@@ -105,6 +109,25 @@ pub(crate) struct Sightings {
     pub rows: Vec<(Situation, ClassId)>,
     /// By whom, row by row, a number from 0; empty where nobody asks.
     pub users: Vec<Option<u32>>,
+    /// Places whose pictures nobody labelled, with what they may show.
+    pub guesses: Vec<(Situation, Guess)>,
+}
+
+/// What a row is of.
+#[derive(Clone, Debug)]
+enum Seen {
+    Known(ClassId),
+    Guessed(Guess),
+}
+
+impl Seen {
+    /// What the row is taken to be of this time.
+    fn draw(&self, rng: &mut impl RngExt) -> ClassId {
+        match self {
+            Self::Known(class) => *class,
+            Self::Guessed(guess) => guess.draw(rng),
+        }
+    }
 }
 
 impl Finetune {
@@ -136,7 +159,9 @@ impl Finetune {
                 network.classes = trained.apply("location.classes", network.classes)?;
             }
         }
-        let (places, seen): (Vec<Situation>, Vec<ClassId>) = sightings.rows.iter().copied().unzip();
+        let known = sightings.rows.iter().map(|&(place, class)| (place, Seen::Known(class)));
+        let guessed = sightings.guesses.iter().map(|(place, guess)| (*place, Seen::Guessed(guess.clone())));
+        let (places, seen): (Vec<Situation>, Vec<Seen>) = known.chain(guessed).unzip();
         if let Some(prototypes) = start.prototypes {
             // an embedding of usual length in a class's direction scores 1/PROTOTYPE_TEMPERATURE
             let some = units::sample(&places, USUAL, seed, "finetune/usual");
@@ -154,7 +179,9 @@ impl Finetune {
             }
             network.classes = matrix.apply("classes", network.classes)?;
         }
-        let ids = || sightings.users.iter().map(|user| user.map_or(-1, |user| user as i32));
+        let nobody = std::iter::repeat_n(None, sightings.guesses.len());
+        let by = sightings.users.iter().copied().chain(nobody);
+        let ids = || by.clone().map(|user| user.map_or(-1, |user| user as i32));
         let users = config.loss.users.then(|| indices(ids(), &device));
         let count = ids().max().map_or(1, |last| last.max(0) as usize + 1);
         let vectors = || {
@@ -183,8 +210,8 @@ impl Finetune {
             pretrained: start.pretrained.is_some() || start.trained.is_some(),
             weights: config.balance.then(|| balance(&seen, classes, &device)),
             places,
-            classes: indices(seen.iter().map(|class| i32::from(class.0)), &device),
-            seen: (seen, classes),
+            seen,
+            count: classes,
             users,
             aside,
             parts: Parts::WHOLE,
@@ -196,6 +223,8 @@ impl Finetune {
     fn draw(&mut self, step: u64) -> Draw {
         let rows = self.batches.at(step).to_vec();
         let (config, seed, batch) = (&self.config, self.seed, rows.len());
+        let mut rng = rng::stream(seed, "finetune/guesses", step);
+        let classes: Vec<ClassId> = rows.iter().map(|&row| self.seen[row as usize].draw(&mut rng)).collect();
         let blurred = (config.blur_km > 0.0).then(|| {
             let mut rng = rng::stream(seed, "finetune/blur", step);
             let mut blur =
@@ -209,15 +238,15 @@ impl Finetune {
             random_places(config.negatives, self.location.encoder.season(), stream, batch)
         });
         let others = (config.loss.kind == PresenceKind::Slds).then(|| {
-            let (seen, classes) = (&self.seen.0, self.seen.1 as u32);
+            let count = self.count as u32;
             let mut rng = rng::stream(seed, "finetune/others", step);
             let mut other = |class: ClassId| {
-                let shift = if classes > 1 { rng.random_range(1..classes) } else { 0 };
-                ((u32::from(class.0) + shift) % classes) as i32
+                let shift = if count > 1 { rng.random_range(1..count) } else { 0 };
+                ((u32::from(class.0) + shift) % count) as i32
             };
-            rows.iter().map(|&row| other(seen[row as usize])).collect()
+            classes.iter().map(|&class| other(class)).collect()
         });
-        Draw { rows, blurred, random, others }
+        Draw { rows, classes, blurred, random, others }
     }
 
     /// The mean loss `[1]` over some rows of a step.
@@ -242,7 +271,8 @@ impl Finetune {
         let embedding = network.encoder.forward_dropping(Tensor::cat(positions, 0), dropout);
         let logits = network.classes.forward(embedding.clone());
         let background = draw.random.is_some().then(|| logits.clone().narrow(0, batch, batch));
-        let classes = self.classes.clone().select(0, rows.clone());
+        let classes = draw.classes[part.clone()].iter().map(|class| i32::from(class.0));
+        let classes = indices(classes, &self.device);
         let weights = self.weights.clone().map(|weights| weights.select(0, classes.clone()));
         let others = draw.others.as_ref().map(|others| others[part].iter().copied());
         self.config.loss.loss(Observed {
@@ -289,13 +319,19 @@ impl Finetune {
 
 /// What a row of each class counts so that all classes that were seen count alike and a row counts 1
 /// in the mean, `[classes]`.
-fn balance(seen: &[ClassId], classes: usize, device: &Device) -> Tensor<1> {
-    let mut counts = vec![0u32; classes];
-    seen.iter().for_each(|class| counts[class.index()] += 1);
-    let present = counts.iter().filter(|&&count| count > 0).count().max(1);
+fn balance(seen: &[Seen], classes: usize, device: &Device) -> Tensor<1> {
+    let mut counts = vec![0f64; classes];
+    for row in seen {
+        match row {
+            Seen::Known(class) => counts[class.index()] += 1.0,
+            Seen::Guessed(guess) => guess.each().for_each(|(class, share)| counts[class.index()] += share),
+        }
+    }
+    let present = counts.iter().filter(|&&count| count > 0.0).count().max(1);
     let fair = seen.len() as f64 / present as f64;
+    // a class that is guessed once in a while, and never known, is not worth the more for it
     let weights: Vec<f32> =
-        counts.iter().map(|&count| if count > 0 { (fair / f64::from(count)) as f32 } else { 0.0 }).collect();
+        counts.iter().map(|&count| if count > 0.0 { (fair / count.max(1.0)) as f32 } else { 0.0 }).collect();
     Tensor::from_data(TensorData::new(weights, [classes]), device)
 }
 

@@ -12,7 +12,7 @@ mod pretrain;
 mod probe;
 mod queue;
 
-pub(crate) use backbone::Backbone;
+pub(crate) use backbone::{Backbone, cross_entropy};
 pub(crate) use finetune::{Finetune, Sightings, Start};
 pub(crate) use joint::Joint;
 pub(crate) use modulate::{Modulate, place_rows};
@@ -24,7 +24,7 @@ pub(crate) use probe::Probe;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Indices or classes as a tensor.
-fn indices(values: impl IntoIterator<Item = i32>, device: &Device) -> Tensor<1, Int> {
+pub(crate) fn indices(values: impl IntoIterator<Item = i32>, device: &Device) -> Tensor<1, Int> {
     let values: Vec<i32> = values.into_iter().collect();
     let len = values.len();
     Tensor::from_data(TensorData::new(values, [len]), device)

@@ -20,6 +20,7 @@ use crate::{
         losses::unit_rows,
         optim::{AdamW, AdamWConfig, cosine},
         rng,
+        row_features::RowFeatures,
         runner::{Done, Stage},
         sampler::Batches,
         weights::Weights,
@@ -33,7 +34,7 @@ pub(crate) struct Modulate {
     batches: Batches,
     config: ModulationConfig,
     seed: u64,
-    features: Tensor<2>,
+    features: RowFeatures,
     embeddings: Tensor<2>,
     classes: Tensor<1, Int>,
     parts: Parts,
@@ -45,7 +46,7 @@ impl Modulate {
     /// `[N, embedding]` of `classes`.
     pub fn new(
         network: ModulatedHead,
-        features: Tensor<2>,
+        features: RowFeatures,
         embeddings: Tensor<2>,
         classes: impl IntoIterator<Item = i32>,
         config: &ModulationConfig,
@@ -57,10 +58,10 @@ impl Modulate {
         Self {
             network,
             optimizer: AdamW::new(optimizer),
-            batches: Batches::new(seed, "modulate/batch", features.dims()[0], config.batch),
+            batches: Batches::new(seed, "modulate/batch", features.len(), config.batch),
             config: *config,
             seed,
-            features: Tensor::from_inner(features),
+            features,
             embeddings: Tensor::from_inner(embeddings),
             classes: indices(classes, &device),
             parts: Parts::WHOLE,
@@ -100,7 +101,7 @@ impl Stage for Modulate {
         self.batches.steps_per_epoch()
     }
     fn step(&mut self, step: u64) -> Result<Done, TrainError> {
-        let rows = indices(self.batches.at(step).iter().map(|&i| i as i32), &self.device);
+        let rows = self.batches.at(step).to_vec();
         let batch = self.batches.size();
         let mut rng = rng::stream(self.seed, "modulate/hidden", step);
         let shown: Vec<f32> = (0..batch)
@@ -109,9 +110,10 @@ impl Stage for Modulate {
         let shown = Tensor::<2>::from_data(TensorData::new(shown, [batch, 1]), &self.device);
         let (loss, gradients) = self.parts.gradients(&self.network, batch, |part| {
             let (from, len) = (part.start, part.len());
-            let (rows, shown) = (rows.clone().narrow(0, from, len), shown.clone().narrow(0, from, len));
+            let (numbers, shown) = (&rows[part], shown.clone().narrow(0, from, len));
+            let rows = indices(numbers.iter().map(|&row| row as i32), &self.device);
             let logits = self.network.forward(
-                self.features.clone().select(0, rows.clone()),
+                self.features.select(numbers, &self.device)?,
                 self.embeddings.clone().select(0, rows.clone()) * shown,
             );
             Ok(cross_entropy(logits, self.classes.clone().select(0, rows), 0.0))

@@ -1,16 +1,15 @@
-//! Stage `probe`: multinomial logistic regression on frozen features, full batch.
+//! Stage `probe`: multinomial logistic regression on frozen features.
 
-use burn::{
-    nn::Linear,
-    tensor::{Device, Int, Tensor},
-};
+use burn::{nn::Linear, tensor::Device};
 
-use super::{backbone::cross_entropy, parts::Parts, warmup};
+use super::{backbone::cross_entropy, indices, parts::Parts, steps_for, warmup};
 use crate::training::{
     TrainError,
     config::ProbeConfig,
     optim::{AdamW, AdamWConfig, cosine},
+    row_features::RowFeatures,
     runner::{Done, Stage},
+    sampler::Batches,
     weights::Weights,
 };
 
@@ -19,8 +18,10 @@ pub(crate) struct Probe {
     head: Linear,
     optimizer: AdamW,
     config: ProbeConfig,
-    features: Tensor<2>,
-    classes: Tensor<1, Int>,
+    features: RowFeatures,
+    classes: Vec<i32>,
+    batches: Batches,
+    steps: u64,
     parts: Parts,
     device: Device,
 }
@@ -29,21 +30,28 @@ impl Probe {
     /// Fits `head`, on the autodiff side, to `features` `[N, features]` and `classes` `[N]`.
     pub fn new(
         head: Linear,
-        features: Tensor<2>,
-        classes: impl IntoIterator<Item = i32>,
+        features: RowFeatures,
+        classes: Vec<i32>,
         config: &ProbeConfig,
+        seed: u64,
         device: &Device,
     ) -> Self {
-        let device = device.clone().autodiff();
         let decay = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
+        let batches = Batches::new(seed, "probe/batch", classes.len(), config.batch);
+        let steps = match batches.steps_per_epoch() {
+            1 => config.steps,
+            per_epoch => steps_for(config.epochs, per_epoch, config.steps, u64::MAX),
+        };
         Self {
             head,
             optimizer: AdamW::new(decay),
             config: *config,
-            features: Tensor::from_inner(features),
-            classes: super::indices(classes, &device),
+            features,
+            classes,
+            batches,
+            steps,
             parts: Parts::WHOLE,
-            device,
+            device: device.clone().autodiff(),
         }
     }
 }
@@ -53,27 +61,32 @@ impl Stage for Probe {
         "probe"
     }
     fn steps(&self) -> u64 {
-        self.config.steps
+        self.steps
     }
     fn steps_per_epoch(&self) -> u64 {
-        1
+        self.batches.steps_per_epoch()
     }
     fn step(&mut self, step: u64) -> Result<Done, TrainError> {
-        let rows = self.classes.dims()[0];
-        let (loss, gradients) = self.parts.gradients(&self.head, rows, |part| {
-            let (from, len) = (part.start, part.len());
-            let logits = self.head.forward(self.features.clone().narrow(0, from, len));
-            Ok(cross_entropy(logits, self.classes.clone().narrow(0, from, len), 0.0))
+        let rows = match self.classes.len() {
+            // all of them, and so in any order
+            all if all <= self.config.batch => (0..all as u32).collect(),
+            _ => self.batches.at(step).to_vec(),
+        };
+        let (loss, gradients) = self.parts.gradients(&self.head, rows.len(), |part| {
+            let rows = &rows[part];
+            let logits = self.head.forward(self.features.select(rows, &self.device)?);
+            let classes = indices(rows.iter().map(|&row| self.classes[row as usize]), &self.device);
+            Ok(cross_entropy(logits, classes, 0.0))
         })?;
-        let lr = cosine(self.config.lr, step, self.config.steps, warmup(self.config.steps));
+        let lr = cosine(self.config.lr, step, self.steps, warmup(self.steps));
         self.head = self.optimizer.step(self.head.clone(), gradients, lr, |_| 1.0);
-        Ok(Done { loss, lr, samples: rows })
+        Ok(Done { loss, lr, samples: rows.len() })
     }
     fn optimizer(&mut self) -> &mut AdamW {
         &mut self.optimizer
     }
     fn halve(&mut self) -> bool {
-        self.parts.halve(self.classes.dims()[0])
+        self.parts.halve(self.batches.size())
     }
     fn load(&mut self, from: &Weights, step: u64) -> Result<(), String> {
         self.head = from.apply("head", self.head.clone())?;

@@ -3,8 +3,10 @@
 
 mod spread;
 
+use std::ops::Range;
+
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::{Module, Param},
     nn::{Linear, LinearConfig},
     optim::GradientsParams,
     tensor::{Device, Gradients, Int, Tensor},
@@ -25,8 +27,9 @@ use crate::{
             temperature::{self, Temperatures},
             unit_rows,
         },
-        optim::{AdamW, AdamWConfig, cosine},
+        optim::{AdamW, AdamWConfig, cosine, gradient_norm},
         rng,
+        row_features::{RowFeatures, held},
         runner::{Done, Stage},
         sampler::{Batches, moved, random_places},
         weights::{Array, Weights},
@@ -53,10 +56,10 @@ pub(crate) struct Pretrain {
     location: LocationConfig,
     seed: u64,
     places: Vec<Situation>,
-    /// `[rows, position features]`, on the device like the next two.
-    positions: Tensor<2>,
+    /// `[rows, position features]`, on the device; computed for each step where they are too many for it.
+    positions: Option<Tensor<2>>,
     /// `[rows, image features]`, where they are known beforehand.
-    images: Option<Tensor<2>>,
+    images: Option<RowFeatures>,
     /// `[rows]`, -1 where it is not known; only to mask rows of one class.
     classes: Option<Tensor<1, Int>>,
     queue: Queue,
@@ -82,15 +85,15 @@ impl Pretrain {
     /// granted labels.
     pub fn new(
         places: &[Situation],
-        images: Tensor<2>,
+        images: RowFeatures,
         classes: &[Option<ClassId>],
         location: &LocationConfig,
         config: &PretrainConfig,
         seed: u64,
         device: &Device,
     ) -> Self {
-        let open = Self::open(places, images.dims()[1], classes, location, config, seed, device);
-        Self { images: Some(Tensor::from_inner(images)), ..open }
+        let open = Self::open(places, images.width(), classes, location, config, seed, device);
+        Self { images: Some(images), ..open }
     }
 
     /// For pictures whose `features` numbers each step brings along, see [`loss`](Self::loss).
@@ -129,7 +132,8 @@ impl Pretrain {
             location: location.clone(),
             seed,
             places: places.to_vec(),
-            positions: position_features(&location.encoder, places, &device),
+            positions: (places.len() * location.encoder.dim() <= held(&device))
+                .then(|| position_features(&location.encoder, places, &device)),
             images: None,
             classes: config.mask_same_class.then(|| indices(ids(), &device)),
             queue: Queue::new(config.queue),
@@ -176,10 +180,8 @@ impl Pretrain {
         let [_, _, second] = self.config.weights();
         let step_rows = self.batches.at(step).to_vec();
         let rows = indices(step_rows.iter().map(|&i| i as i32), &self.device);
-        let positions = match self.moved(step, &step_rows) {
-            Some(places) => position_features(&self.location.encoder, &places, &self.device),
-            None => self.positions.clone().select(0, rows.clone()),
-        };
+        let positions =
+            self.positions_of(step, &step_rows, 0..step_rows.len(), (self.positions.as_ref(), &self.device));
         let mut parts = vec![positions.clone()];
         if second != 0.0 {
             parts.push(positions);
@@ -194,6 +196,25 @@ impl Pretrain {
             positions: Tensor::cat(parts, 0),
             with_second: second != 0.0,
             draws: random.len(),
+        }
+    }
+
+    /// Position features of `part` of the `rows` of a step, beside those of all rows of the data set.
+    fn positions_of(
+        &self,
+        step: u64,
+        rows: &[u32],
+        part: Range<usize>,
+        (all, device): (Option<&Tensor<2>>, &Device),
+    ) -> Tensor<2> {
+        let features = |places: &[Situation]| position_features(&self.location.encoder, places, device);
+        match (self.moved(step, rows), all) {
+            (Some(places), _) => features(&places[part]),
+            (None, Some(all)) => all.clone().select(0, indices(rows[part].iter().map(|&i| i as i32), device)),
+            (None, None) => {
+                let places = rows[part].iter().map(|&row| self.places[row as usize]);
+                features(&places.collect::<Vec<_>>())
+            }
         }
     }
 
@@ -225,11 +246,11 @@ impl Pretrain {
     /// Loss `[1]` of a step and its gradients.
     fn gradients(&mut self, step: u64) -> Result<(Tensor<1>, GradientsParams), TrainError> {
         if !self.replicas.is_empty() && self.config.objective != Objective::Mse {
-            return Ok(self.spread_gradients(step));
+            return self.spread_gradients(step);
         }
-        let rows = indices(self.batches.at(step).iter().map(|&i| i as i32), &self.device);
-        let images = self.images.clone().map(|images| images.select(0, rows));
-        let images = images.ok_or_else(|| TrainError::corrupt("pretrain", "it has no features"))?;
+        let rows = self.batches.at(step).to_vec();
+        let none = || TrainError::corrupt("pretrain", "it has no features");
+        let images = self.images.as_ref().ok_or_else(none)?.select(&rows, &self.device)?;
         let loss = self.loss(step, images);
         let gradients = GradientsParams::from_grads(loss.backward(), &self.pair);
         Ok((loss, gradients))
@@ -248,9 +269,7 @@ impl Pretrain {
     /// It has no features of its own.
     pub fn traced_step(&mut self, step: u64) -> Result<(f64, f64), TrainError> {
         let (loss, gradients) = self.gradients(step)?;
-        let mut squares = Squares { gradients: &gradients, sum: 0.0 };
-        self.pair.visit(&mut squares);
-        let norm = squares.sum.sqrt();
+        let norm = gradient_norm(&self.pair, &gradients);
         self.update(step, gradients);
         Ok((f64::from(loss.into_scalar::<f32>()), norm))
     }
@@ -309,20 +328,6 @@ impl Pretrain {
                     None => seen,
                 }
             }),
-        }
-    }
-}
-
-/// Sums the squares of all gradients of a module.
-struct Squares<'a> {
-    gradients: &'a GradientsParams,
-    sum: f64,
-}
-
-impl ModuleVisitor for Squares<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.sum += f64::from(gradient.square().sum().into_scalar::<f32>());
         }
     }
 }

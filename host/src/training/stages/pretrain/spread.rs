@@ -13,14 +13,14 @@ use burn::{
 use csp_models::situation::Situation;
 
 use super::{Pretrain, indices, position_features};
-use crate::training::{losses::Views, stages::dropout::Dropout};
+use crate::training::{TrainError, losses::Views, row_features::RowFeatures, stages::dropout::Dropout};
 
 /// A device with the rows of the data set.
 pub(super) struct Replica {
     /// On the autodiff side.
     device: Device,
-    positions: Tensor<2>,
-    images: Tensor<2>,
+    positions: Option<Tensor<2>>,
+    images: RowFeatures,
 }
 
 /// What a replica has embedded.
@@ -49,8 +49,8 @@ impl Pretrain {
             let there = |rows: &Tensor<2>| Tensor::from_inner(rows.clone().inner().to_device(device));
             Replica {
                 device: device.clone().autodiff(),
-                positions: there(&self.positions),
-                images: there(images),
+                positions: self.positions.as_ref().map(there),
+                images: images.to_device(device),
             }
         };
         let all = self.devices.iter().flat_map(|device| std::iter::repeat_n(device, parts));
@@ -60,7 +60,7 @@ impl Pretrain {
     }
 
     /// Loss `[1]` of a step and its gradients, on the first device.
-    pub(super) fn spread_gradients(&mut self, step: u64) -> (Tensor<1>, GradientsParams) {
+    pub(super) fn spread_gradients(&mut self, step: u64) -> Result<(Tensor<1>, GradientsParams), TrainError> {
         let rows = self.batches.at(step).to_vec();
         let random = self.random_places(step);
         let shares = shares(rows.len(), self.replicas.len());
@@ -68,7 +68,7 @@ impl Pretrain {
         let main = self.device.clone().inner();
         let (mut kept, mut home) = (Vec::new(), Vec::new());
         for (at, share) in shares.iter().enumerate() {
-            let part = self.part(at, *share, &rows, &random, step);
+            let part = self.part(at, *share, &rows, &random, step)?;
             let sides = part.embeddings.iter().chain([&part.image]);
             home.push(sides.map(|side| side.clone().inner().to_device(&main)).collect::<Vec<_>>());
             if !again {
@@ -106,7 +106,7 @@ impl Pretrain {
         for (at, (from, height)) in shares.iter().copied().enumerate() {
             let part = match kept.next() {
                 Some(part) => part,
-                None => self.part(at, (from, height), &rows, &random, step),
+                None => self.part(at, (from, height), &rows, &random, step)?,
             };
             let device = self.replicas[at].device.clone().inner();
             let sides = part.embeddings.into_iter().chain([part.image]);
@@ -119,7 +119,7 @@ impl Pretrain {
                 sum.accumulate(&self.pair, gradients.to_device(&main, &part.pair));
             }
         }
-        (loss, sum.grads())
+        Ok((loss, sum.grads()))
     }
 
     /// Rows `from .. from + height` of the step on replica `at`.
@@ -130,17 +130,12 @@ impl Pretrain {
         rows: &[u32],
         random: &[Situation],
         step: u64,
-    ) -> Part {
+    ) -> Result<Part, TrainError> {
         let replica = &self.replicas[at];
         let pair = self.pair.clone().fork(&replica.device);
-        let own = indices(rows[from..from + height].iter().map(|&row| row as i32), &replica.device);
-        let positions = match self.moved(step, rows) {
-            Some(places) => {
-                let places = &places[from..from + height];
-                position_features(&self.location.encoder, places, &replica.device)
-            }
-            None => replica.positions.clone().select(0, own.clone()),
-        };
+        let own = from..from + height;
+        let there = (replica.positions.as_ref(), &replica.device);
+        let positions = self.positions_of(step, rows, own.clone(), there);
         let [_, _, second] = self.config.weights();
         let mut inputs = vec![positions.clone()];
         if second != 0.0 {
@@ -154,9 +149,9 @@ impl Pretrain {
         let purpose = format!("pretrain/dropout/{at}");
         let mut dropout = Dropout::new(self.location.dropout, self.seed, &purpose, step);
         let all = pair.encoder.forward_dropping(Tensor::cat(inputs, 0), &mut |x| dropout.apply(x));
-        let image = pair.projection.forward(replica.images.clone().select(0, own));
+        let image = pair.projection.forward(replica.images.select(&rows[own], &replica.device)?);
         let embeddings = (0..kinds).map(|kind| all.clone().narrow(0, kind * height, height)).collect();
-        Part { pair, embeddings, image }
+        Ok(Part { pair, embeddings, image })
     }
 }
 
@@ -172,22 +167,30 @@ mod tests {
     use crate::training::{
         config::{LocationConfig, Objective, PretrainConfig},
         rng,
+        row_features::tests::table,
         sampler::{Negatives, random_places},
+        standard::Standard,
     };
-    use burn::tensor::TensorData;
     use rand::RngExt;
 
-    fn trace(devices: usize, parts: usize, config: &PretrainConfig) -> Vec<(f64, f64)> {
+    /// Losses and gradients, with features and positions on the device or `read` for each step.
+    fn trace(devices: usize, parts: usize, read: bool, config: &PretrainConfig) -> Vec<(f64, f64)> {
         let config = &PretrainConfig { parts, ..config.clone() };
         let device = Device::flex();
         let mut rng = rng::stream(1, "test", 0);
         let places = random_places(Negatives::Sphere, true, (1, "places", 0), 60);
         let features: Vec<f32> = (0..60 * 12).map(|_| rng.random::<f32>() - 0.5).collect();
-        let images = Tensor::from_data(TensorData::new(features, [60, 12]), &device);
+        let folder = tempfile::tempdir().unwrap();
+        let table = table(folder.path(), 12, &features);
+        let most = if read { 0 } else { usize::MAX };
+        let images = RowFeatures::at_most(most, &table, (0..60).collect(), Standard::nothing(12), &device);
         // each part has masks of its own: without dropout the parts have to add up to the whole
         let location = LocationConfig { hidden: 16, embedding: 8, dropout: 0.0, ..LocationConfig::default() };
-        let mut stage = Pretrain::new(&places, images, &[], &location, config, 5, &device)
-            .spread_over(&vec![device; devices]);
+        let mut stage = Pretrain::new(&places, images.unwrap(), &[], &location, config, 5, &device);
+        if read {
+            stage.positions = None;
+        }
+        let mut stage = stage.spread_over(&vec![device; devices]);
         (0..6).map(|step| stage.traced_step(step).unwrap()).collect()
     }
 
@@ -203,9 +206,12 @@ mod tests {
         mc.mc.symmetric = true;
         let nce = PretrainConfig { objective: Objective::Nce, batch: 25, ..PretrainConfig::default() };
         for config in [mc, nce] {
-            let whole = trace(1, 1, &config);
+            let whole = trace(1, 1, false, &config);
+            // what is read for each step is what was held
+            assert_eq!(whole, trace(1, 1, true, &config));
+            assert_eq!(trace(2, 1, false, &config), trace(2, 1, true, &config));
             for (devices, parts) in [(2, 1), (3, 1), (1, 2), (2, 2)] {
-                for (step, (a, b)) in whole.iter().zip(trace(devices, parts, &config)).enumerate() {
+                for (step, (a, b)) in whole.iter().zip(trace(devices, parts, false, &config)).enumerate() {
                     let which = format!("{devices} devices, {parts} parts, step {step}: {a:?} {b:?}");
                     assert!((a.0 - b.0).abs() < 1e-4 * a.0.abs(), "loss, {which}");
                     assert!((a.1 - b.1).abs() < 1e-3 * a.1.abs(), "gradient, {which}");
