@@ -214,15 +214,20 @@ impl Job<'_> {
             let rows = self.labelled(pictures, Role::Labelled);
             let of: Vec<usize> = rows.iter().map(|(picture, _)| *picture).collect();
             let fresh = self.image_network(&device.clone().autodiff()).head;
+            // of unlike means and scales none of many features would be fitted well by one rate
+            let standard = Standard::of(&outputs.features, &of)?;
             let mut stage = Probe::new(
                 init::randomise(fresh, self.seed, "probe/init"),
-                outputs.rows(of, &device)?,
+                RowFeatures::of(&outputs.features, of, standard.clone(), &device)?,
                 rows.iter().map(|(_, class)| i32::from(class.0)).collect(),
                 &config.image.probe,
                 self.seed,
                 &device,
             );
-            let result = runner::run(context, &mut stage)?;
+            let mut result = runner::run(context, &mut stage)?;
+            if !standard.fold(&mut result, "head") {
+                return Err(TrainError::corrupt(context.run.finished("probe"), "it is of another width"));
+            }
             image.0.extend(result.0.into_iter().map(|(name, array)| (format!("image.{name}"), array)));
         }
         let head = self.trained_head(context, &image)?;

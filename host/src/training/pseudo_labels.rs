@@ -30,6 +30,8 @@ use crate::{data::units::Unit, progress::Progress};
 const PASS: &str = "pseudo-labels";
 /// Probabilities that are kept: from the first on, and from so large a share of the highest.
 const LEAST: (f64, f64) = (0.01, 0.05);
+/// Classes that are kept at most: of thousands alike, each a little likely, each picture would keep them all.
+const MOST: usize = 64;
 
 /// A place whose picture nobody labelled, and what the picture may show.
 pub(super) type Guessed = (Situation, Guess);
@@ -53,7 +55,12 @@ impl Guess {
         }
         let least = LEAST.0.min(LEAST.1 * highest);
         let counts = |&(class, p): &(usize, f64)| p >= least && placed(class);
-        let likely: Vec<(usize, f64)> = probabilities.iter().copied().enumerate().filter(counts).collect();
+        let mut likely: Vec<(usize, f64)> =
+            probabilities.iter().copied().enumerate().filter(counts).collect();
+        if likely.len() > MOST {
+            likely.sort_by(|a, b| b.1.total_cmp(&a.1));
+            likely.truncate(MOST);
+        }
         let all: f64 = likely.iter().map(|(_, p)| p).sum();
         let mut sum = 0.0;
         let up_to = likely.into_iter().map(|(class, p)| {
@@ -247,8 +254,13 @@ mod tests {
     fn an_unsure_answer_is_no_guess() {
         assert_eq!(guess(&[0.59, 0.41], 0.6), None);
         assert_eq!(guess(&[f64::NAN; 2], 0.0), None);
-        // of very many alike none is above the least that is kept
-        assert_eq!(guess(&[1.0 / 500.0; 500], 0.0).unwrap().each().count(), 500);
+        // of very many alike none is above the least that is kept, and not all are kept
+        assert_eq!(guess(&[1.0 / 40.0; 40], 0.0).unwrap().each().count(), 40);
+        let mut many = vec![0.0009; 1000];
+        many[700] = 0.1009;
+        let kept = guess(&many, 0.0).unwrap();
+        assert_eq!((kept.each().count(), kept.each().any(|(class, p)| class.0 == 700 && p > 0.9)), (1, true));
+        assert_eq!(guess(&[1.0 / 500.0; 500], 0.0).unwrap().each().count(), MOST);
     }
 
     #[test]

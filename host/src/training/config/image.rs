@@ -37,7 +37,8 @@ pub struct ProbeConfig {
     pub epochs: f64,
     /// Rows in a step; all at once where there are no more.
     pub batch: usize,
-    /// Peak learning rate of AdamW.
+    /// Peak learning rate of AdamW on 96 features of mean 0 and deviation 1; of more features it is less in
+    /// proportion, so that a step moves an answer as far.
     pub lr: f64,
     /// Weight decay.
     pub weight_decay: f64,

@@ -13,6 +13,9 @@ use crate::training::{
     weights::Weights,
 };
 
+/// Width of the features that the rate is for: the small CNN's.
+const USUAL_WIDTH: f64 = 96.0;
+
 /// State of the stage.
 pub(crate) struct Probe {
     head: Linear,
@@ -78,7 +81,8 @@ impl Stage for Probe {
             let classes = indices(rows.iter().map(|&row| self.classes[row as usize]), &self.device);
             Ok(cross_entropy(logits, classes, 0.0))
         })?;
-        let lr = cosine(self.config.lr, step, self.steps, warmup(self.steps));
+        let wide = (USUAL_WIDTH / self.features.width() as f64).min(1.0);
+        let lr = cosine(self.config.lr * wide, step, self.steps, warmup(self.steps));
         self.head = self.optimizer.step(self.head.clone(), gradients, lr, |_| 1.0);
         Ok(Done { loss, lr, samples: rows.len() })
     }
