@@ -132,7 +132,7 @@ impl Job<'_> {
             }
         };
         let corrupt = || TrainError::corrupt(context.run.finished(PASS), "it is of other rows");
-        let guesses = from_weights(&answers).ok_or_else(corrupt)?;
+        let guesses = from_weights(&answers, self.set.labels.len()).ok_or_else(corrupt)?;
         let (sure, all) = (guesses.len(), of.len());
         context.voice.say(&format!(
             "{PASS:>18} {sure} of {all} unlabelled pictures are clear enough to teach their place"
@@ -207,8 +207,8 @@ fn to_weights(guesses: &[(usize, Guess)]) -> Weights {
     Weights(arrays.into_iter().map(|(name, values)| (name.to_string(), array(values))).collect())
 }
 
-/// `None` where it is not what [`to_weights`] makes.
-fn from_weights(weights: &Weights) -> Option<Vec<(usize, Guess)>> {
+/// `None` where it is not what [`to_weights`] makes of that many classes.
+fn from_weights(weights: &Weights, classes: usize) -> Option<Vec<(usize, Guess)>> {
     let of = |name: &str| Some(&weights.0.get(name)?.values[..]);
     let (high, low, counts) = (of("sample.high")?, of("sample.low")?, of("classes")?);
     let (mut class, mut up_to) = (of("class")?, of("up_to")?);
@@ -219,8 +219,12 @@ fn from_weights(weights: &Weights) -> Option<Vec<(usize, Guess)>> {
         let (these, sums);
         (these, class) = class.split_at_checked(count as usize)?;
         (sums, up_to) = up_to.split_at_checked(count as usize)?;
-        let up_to = these.iter().zip(sums).map(|(&class, &sum)| (ClassId(class as u16), sum)).collect();
-        (count >= 1.0).then_some((high as usize * BASE + low as usize, Guess { up_to }))
+        let known = |(&class, &sum): (&f32, &f32)| {
+            ((class as usize) < classes).then_some((ClassId(class as u16), sum))
+        };
+        let up_to = these.iter().zip(sums).map(known).collect::<Option<_>>()?;
+        let at = (high as usize).checked_mul(BASE)?.checked_add(low as usize)?;
+        (count >= 1.0).then_some((at, Guess { up_to }))
     });
     rows.collect()
 }
@@ -280,11 +284,12 @@ mod tests {
                 .map(|(at, p)| (at, guess(&p, 0.0).unwrap()))
                 .to_vec();
         let kept = to_weights(&guesses);
-        assert_eq!(from_weights(&kept), Some(guesses));
+        assert_eq!(from_weights(&kept, 2), Some(guesses));
+        assert_eq!(from_weights(&kept, 1), None, "a class that there is not");
         for name in ["class", "sample.low"] {
             let mut cut = kept.clone();
             cut.0.get_mut(name).unwrap().values.pop();
-            assert_eq!(from_weights(&cut), None, "{name}");
+            assert_eq!(from_weights(&cut, 2), None, "{name}");
         }
     }
 

@@ -22,7 +22,7 @@ use super::{
     rng,
     row_features::RowFeatures,
     sampler::Negatives,
-    stages::{Pretrain, cross_entropy},
+    stages::{Pretrain, cross_entropy, indices},
 };
 use crate::features::position_features;
 
@@ -182,8 +182,7 @@ fn location() -> LocationConfig {
 
 /// `[rows]`, one after the other.
 fn classes(rows: usize, device: &Device) -> Tensor<1, Int> {
-    let classes: Vec<i32> = (0..rows).map(|row| (row % CLASSES) as i32).collect();
-    Tensor::from_data(TensorData::new(classes, [rows]), device)
+    indices((0..rows).map(|row| (row % CLASSES) as i32), device)
 }
 
 fn compare(stage: &'static str, cpu: &Trace, other: &Trace, tolerance: f64) -> Vec<CheckedStep> {
