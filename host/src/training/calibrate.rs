@@ -110,11 +110,10 @@ pub fn calibrate(cases: &[Case], unseen: &[Opinion], cells: usize) -> Calibratio
     if opinions.len() >= FEW {
         (fusion.prior_weight, fusion.prior_floor) = worth_alone(&opinions, cells.max(1));
         let alone = fusion.prior_weight;
+        let placed: Vec<&Case> = cases.iter().filter(|case| case.presence.is_some()).collect();
         let loss = |share: f64| {
             let fusion = Fusion { prior_weight: alone * share, ..fusion };
-            let placed = cases.iter().filter(|case| case.presence.is_some());
-            placed.map(|case| fused_loss(&fusion, case)).sum::<f64>()
-                + pull(share - PULL_SHARE.0, PULL_SHARE.1)
+            sum(&placed, |case| fused_loss(&fusion, case)) + pull(share - PULL_SHARE.0, PULL_SHARE.1)
         };
         fusion.prior_weight = alone * minimise(0.0, 1.5, loss);
     } else {
@@ -136,7 +135,7 @@ pub fn temperature(cases: &[Case]) -> f64 {
     }
     let loss = |ln_t: f64| {
         let fusion = Fusion { temperature: ln_t.exp(), ..Fusion::default() };
-        cases.iter().map(|case| image_loss(&fusion, case)).sum::<f64>() + pull(ln_t, PULL_TEMPERATURE)
+        sum(cases, |case| image_loss(&fusion, case)) + pull(ln_t, PULL_TEMPERATURE)
     };
     minimise(-3.0, 3.0, loss).exp()
 }
@@ -161,10 +160,8 @@ fn worth_alone(opinions: &[&Opinion], cells: usize) -> (f64, f64) {
     let each = (cells as f64 / opinions.len() as f64).min(1.0);
     let loss = |weight: f64, floor: f64| -> f64 {
         let ln_floor = floor.ln();
-        let one = |opinion: &&Opinion| opinion.loss(weight, ln_floor);
-        // collected, so that the sum is the same on any number of threads
-        let losses: Vec<f64> = opinions.par_iter().with_min_len(64).map(one).collect();
-        each * losses.iter().sum::<f64>() + pull((floor / USUAL_FLOOR.0).ln(), USUAL_FLOOR.1)
+        let losses = sum(opinions, |opinion| opinion.loss(weight, ln_floor));
+        each * losses + pull((floor / USUAL_FLOOR.0).ln(), USUAL_FLOOR.1)
     };
     // a grid over the floor: the loss is not convex in it
     let (low, high) = (FLOORS.0.ln(), FLOORS.1.ln());
@@ -174,6 +171,12 @@ fn worth_alone(opinions: &[&Opinion], cells: usize) -> (f64, f64) {
         (loss(weight, floor), weight, floor)
     });
     fits.min_by(|a, b| a.0.total_cmp(&b.0)).map_or((0.0, 0.2), |(_, weight, floor)| (weight, floor))
+}
+
+/// The sum of `of` over the rows, on all cores; the same on any number of them.
+fn sum<T: Sync>(rows: &[T], of: impl Fn(&T) -> f64 + Sync) -> f64 {
+    let each: Vec<f64> = rows.par_iter().with_min_len(64).map(&of).collect();
+    each.iter().sum()
 }
 
 /// A normal prior as a penalty on the summed loss.
