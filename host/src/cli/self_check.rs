@@ -14,9 +14,9 @@ use crate::training::{
 
 /// Check that a device computes what the CPU does: 20 steps of each kind of training on both.
 ///
-/// Contrastive pre-training, fine-tuning with the presence loss and a convolutional network: loss and
-/// gradient of every step are compared; the first step that differs is named and the exit code is 1. Run
-/// it once on each new machine or driver before training there.
+/// Contrastive pre-training, fine-tuning with the presence loss, a convolutional network and the layers of
+/// published ones: loss and gradient of every step are compared; the first step that differs is named and
+/// the exit code is 1. Run it once on each new machine or driver before training there.
 #[derive(Debug, clap::Args)]
 pub struct SelfCheckArgs {
     /// `auto`, `cpu`, `vulkan`, `vulkan:1`, `metal`, `cuda`; see csp-host doctor.

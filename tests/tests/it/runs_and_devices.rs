@@ -20,7 +20,7 @@ fn a_device_is_checked_or_refused() {
     let check = json(host(&["self-check", "--device", "cpu", "--steps", "4", "--json"]));
     let steps = check["check"]["steps"].as_array().unwrap();
     let of = |stage: &str| steps.iter().filter(|step| step["stage"] == stage).count();
-    assert_eq!(["pretrain", "finetune", "backbone"].map(of), [4; 3], "{check:#}");
+    assert_eq!(["pretrain", "finetune", "backbone", "layers"].map(of), [4; 4], "{check:#}");
     assert!(check["check"]["first_difference"].is_null());
     assert_fails(&host(&["self-check", "--device", "tpu"]), 1, &["--device tpu", "not a device"]);
     assert_fails(&host(&["self-check", "--device", "vulkan:42"]), 1, &["vulkan:42", "csp-host doctor"]);

@@ -1,5 +1,7 @@
 //! Whether a device computes what the CPU does: steps of every kind of network on both, compared.
 
+mod layers;
+
 use burn::{
     module::Module,
     optim::GradientsParams,
@@ -13,6 +15,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+use self::layers::Layers;
 use super::{
     TrainError,
     config::{LocationConfig, PretrainConfig},
@@ -70,12 +73,13 @@ type Trace = Vec<(f64, f64)>;
 /// Takes so many steps on a device with a seed.
 type Take = fn(&Device, u64, u64) -> Result<Trace, TrainError>;
 
-/// The stages that are checked. Published backbones have layers beyond these: depthwise convolutions, pools
-/// with a border.
-const STAGES: [(&str, Take); 3] = [("pretrain", pretrain), ("finetune", finetune), ("backbone", backbone)];
+/// What is checked.
+const STAGES: [(&str, Take); 4] =
+    [("pretrain", pretrain), ("finetune", finetune), ("backbone", backbone), ("layers", layers)];
 
-/// Takes `steps` steps of pre-training with all terms of its loss, of fine-tuning and of an image network on
-/// the CPU and on `device`, with one seed. After each stage `tell` hears of its steps.
+/// Takes `steps` steps of pre-training with all terms of its loss, of fine-tuning, of an image network and of
+/// what published ones are built of on the CPU and on `device`, with one seed. After each stage `tell` hears
+/// of its steps.
 ///
 /// # Errors
 /// A step that cannot be taken.
@@ -149,14 +153,33 @@ fn finetune(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError>
 /// Convolutions, batch normalisation and the mean over the picture.
 fn backbone(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError> {
     let device = device.clone().autodiff();
-    let mut rng = rng::stream(seed, "self-check", 2);
     let network = ImageClassifierConfig::new(BackboneKind::SmallCnn(8), CLASSES).init(&device);
+    Ok(on_pictures(network, steps, seed, "backbone", &device, |network, pictures| network.forward(pictures)))
+}
+
+/// Layers of published backbones: depthwise and one-dimensional filters, pools with a border.
+fn layers(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError> {
+    let device = device.clone().autodiff();
+    let network = Layers::new(CLASSES, &device);
+    Ok(on_pictures(network, steps, seed, "layers", &device, |network, pictures| network.forward(pictures)))
+}
+
+/// Steps of a classifier on pictures of noise, which it learns by heart.
+fn on_pictures<M: Module>(
+    network: M,
+    steps: u64,
+    seed: u64,
+    stage: &str,
+    device: &Device,
+    logits: impl Fn(&M, Tensor<4>) -> Tensor<2>,
+) -> Trace {
+    let mut rng = rng::stream(seed, "self-check", 2);
     let pixels: Vec<f32> = (0..PICTURES * 3 * SIDE * SIDE).map(|_| 2.0 * rng.random::<f32>() - 1.0).collect();
-    let pictures: Tensor<4> = Tensor::from_data(TensorData::new(pixels, [PICTURES, 3, SIDE, SIDE]), &device);
-    let classes = classes(PICTURES, &device);
-    Ok(trace(init::randomise(network, seed, "self-check/backbone"), steps, |network| {
-        cross_entropy(network.forward(pictures.clone()), classes.clone(), 0.1)
-    }))
+    let pictures: Tensor<4> = Tensor::from_data(TensorData::new(pixels, [PICTURES, 3, SIDE, SIDE]), device);
+    let classes = classes(PICTURES, device);
+    trace(init::randomise(network, seed, &format!("self-check/{stage}")), steps, |network| {
+        cross_entropy(logits(network, pictures.clone()), classes.clone(), 0.1)
+    })
 }
 
 /// Steps of a network down a loss `[1]`.
@@ -209,13 +232,13 @@ mod tests {
         let mut told = Vec::new();
         let check = self_check(&Device::flex(), 20, 3, 1e-3, |steps| told.extend_from_slice(steps)).unwrap();
         assert_eq!(check.first_difference, None);
-        assert_eq!((check.steps.len(), &told), (60, &check.steps));
+        assert_eq!((check.steps.len(), &told), (80, &check.steps));
         for step in &check.steps {
             assert_eq!(step.loss[0], step.loss[1], "one seed, one device: one result");
             assert!(step.gradient[0] > 0.0);
         }
         // from step 4 on the queue of pre-training is full
-        for (stage, from) in [("pretrain", 3), ("finetune", 0), ("backbone", 0)] {
+        for (stage, from) in [("pretrain", 3), ("finetune", 0), ("backbone", 0), ("layers", 0)] {
             let of: Vec<f64> =
                 check.steps.iter().filter(|step| step.stage == stage).map(|step| step.loss[0]).collect();
             assert!(of[19] < of[from] - 0.1, "{stage}: {of:?}");
