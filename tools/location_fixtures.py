@@ -6,6 +6,7 @@ Into host/tests/fixtures/location: NAME.pth in the layout of csp, sphere2vec and
 with places, embeddings and scores as tools/torchspatial_referee.py computes them in f64.
 """
 
+import argparse
 import csv
 from pathlib import Path
 
@@ -95,6 +96,15 @@ def models():
     yield "xyz-wide-skip", ffn(3, width=3) | classes(), {"spa_enc_type": "xyz", "hidden_dim": 3}
     yield "nerf", ffn(18) | classes(), {"spa_enc_type": "NeRF", "frequency_num": 64, "freq_init": "nerf"}
     yield "naive", ffn(2) | classes(), {"spa_enc_type": "naive"}
+    # the lab's two code bases have other scales under these two names
+    yield "spheregridmixscale", ffn(16) | classes(), {"spa_enc_type": "spheregridmixscale", **SPHERE}
+    yield "sphere-dfs", ffn(24) | classes(), {"spa_enc_type": "Sphere2Vec-dfs", **SPHERE, "max_radius": 3.0}
+    yield "spherical_harmonics", ffn(25) | classes(), {"spa_enc_type": "spherical_harmonics"}
+    cell = {"spa_enc.position_encoder.embedding.weight": draw((1, EMBEDDING))}
+    yield "tile_ffn", cell | ffn(EMBEDDING) | classes(), {"spa_enc_type": "tile_ffn"}
+    yield "geo_prior", fcnet(4) | classes(), {"spa_enc_type": None}
+    compiled = {f"_orig_mod.spa_enc.module.{name}": tensor for name, tensor in ffn(3).items()}
+    yield "xyz-compiled", compiled | classes(), {"spa_enc_type": "xyz"}
 
 
 def refused():
@@ -109,6 +119,26 @@ def refused():
     yield "norm-denied", good, {"spa_enc_type": "gridcell", "use_layn": False}
     yield "activation", good, {"spa_enc_type": "gridcell", "spa_f_act": "swish"}
     yield "no-params", good, None
+    last = {name: tensor for name, tensor in ffn(8, width=EMBEDDING).items() if ".layers.1." not in name}
+    yield "layer-lost", last | classes(), {"spa_enc_type": "gridcell", "hidden_dim": EMBEDDING}
+    block = {name: tensor for name, tensor in fcnet(4).items() if ".5." not in name}
+    yield "block-lost", block | classes(), {"spa_enc_type": "geo_net"}
+    broken = good["spa_enc.ffn.layers.1.linear.weight"].clone()
+    broken[2, 3] = float("nan")
+    yield "not-a-number", good | {"spa_enc.ffn.layers.1.linear.weight": broken}, {"spa_enc_type": "gridcell"}
+    yield "narrow-classes", good | {"class_emb.weight": draw((CLASSES, 2))}, {"spa_enc_type": "gridcell"}
+    yield "first-layer-lost", {n: t for n, t in good.items() if ".layers.0.linear" not in n}, {"spa_enc_type": "gridcell"}
+    tiles = {"spa_enc.position_encoder.embedding.weight": draw((6, EMBEDDING))}
+    yield "tiles", tiles | ffn(EMBEDDING) | classes(), {"spa_enc_type": "tile_ffn"}
+    yield "namespace", good, argparse.Namespace(spa_enc_type="gridcell")
+    yield "numpy-radius", good, {"spa_enc_type": "gridcell", "min_radius": np.float64(0.1)}
+
+
+def settled(settings):
+    """All settings; as they are where they are no dictionary. None takes one away."""
+    if not isinstance(settings, dict):
+        return settings
+    return {name: value for name, value in (BASE | settings).items() if value is not None}
 
 
 def save(name, tensors, params):
@@ -121,15 +151,15 @@ def main():
     referee.places(OUT / "places.csv", 12, 1)
     x = np.array(list(csv.reader(open(OUT / "places.csv")))[1:], dtype=np.float64)
     for name, tensors, settings in models():
-        params = BASE | settings
+        params = settled(settings)
         save(name, tensors, params)
         weights = {referee.bare(key): tensor.double().numpy() for key, tensor in tensors.items()}
-        encode = next(f for names, f in referee.ENCODERS.items() if params["spa_enc_type"].lower() in names)
+        encode = referee.encoder(params)
         e = referee.embedding(encode(x[:, [1, 0]], params, weights), params, weights)
         scores = 1 / (1 + np.exp(-e @ weights["class_emb.weight"].T))
         np.savetxt(OUT / f"{name}.csv", np.concatenate([e, scores], 1), "%.12g", ",")
     for name, tensors, settings in refused():
-        save(f"refused-{name}", tensors, settings and BASE | settings)
+        save(f"refused-{name}", tensors, settled(settings))
 
 
 RANDOM = torch.Generator().manual_seed(7)

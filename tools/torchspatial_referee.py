@@ -54,7 +54,7 @@ def checkpoint(path):
 
 def bare(name):
     while True:
-        for outer in ("module.", "loc_enc.", "spa_enc.", "position_encoder."):
+        for outer in ("module.", "_orig_mod.", "loc_enc.", "spa_enc.", "position_encoder."):
             if name.startswith(outer):
                 name = name[len(outer):]
                 break
@@ -62,9 +62,12 @@ def bare(name):
             return name
 
 
-def frequencies(p, count=None):
-    count = count or p["frequency_num"]
+def frequencies(p):
+    count = p["frequency_num"]
     low, high = p["min_radius"], p["max_radius"]
+    # these two classes of TorchSpatial compute 1 / max_radius^(s / (F - 1)); sphere2vec's do as all others
+    if p["spa_enc_type"].lower() in ("sphere2vec-spherem+", "sphere2vec-dfs"):
+        low = 1.0
     return 1 / (low * np.exp(np.arange(count) * math.log(high / low) / (count - 1)))
 
 
@@ -133,6 +136,29 @@ def rff(x, p, w):
     return math.sqrt(2 / w["dirvec"].shape[1]) * c(angle)
 
 
+def harmonics(x, p, w):
+    """Real Y_lm in closed form, with SatCLIP's factor pi where m = 0."""
+    count = math.isqrt(w["ffn.layers.0.linear.weight"].shape[1])
+    phi, theta = np.deg2rad(x[:, 0]) + np.pi, np.deg2rad(x[:, 1]) + np.pi / 2
+    columns = []
+    for l in range(count):
+        for m in range(-l, l + 1):
+            a = abs(m)
+            slope = np.polynomial.legendre.leg2poly([0] * l + [1])
+            for _ in range(a):
+                slope = np.polynomial.polynomial.polyder(slope)
+            size = math.sqrt((2 * l + 1) / (4 * math.pi) * math.factorial(l - a) / math.factorial(l + a))
+            around = math.pi if m == 0 else math.sqrt(2) * (c(a * phi) if m > 0 else s(a * phi))
+            columns.append(size * s(theta) ** a * np.polynomial.polynomial.polyval(c(theta), slope) * around)
+    return np.stack(columns, 1)
+
+
+def tile(x, p, w):
+    """The one cell that covers everything unless a size is given, which TorchSpatial never does."""
+    assert len(w["embedding.weight"]) == 1
+    return np.repeat(w["embedding.weight"], len(x), 0)
+
+
 ENCODERS = {
     ("gridcell", "gridcellnorm", "space2vec-grid"): grid,
     ("theory", "space2vec-theory"): theory,
@@ -147,7 +173,17 @@ ENCODERS = {
     ("nerf",): nerf,
     ("rff",): rff,
     ("naive",): lambda x, p, w: normalised(x, p["map_range"]),
+    ("spherical_harmonics",): harmonics,
+    ("tile_ffn",): tile,
 }
+
+
+
+def encoder(p):
+    # geo_prior's files name none: they have but one
+    kind = p.get("spa_enc_type", "geo_net").lower()
+    return next(f for names, f in ENCODERS.items() if kind in names)
+
 
 erf = np.vectorize(math.erf)
 ACTIVATIONS = {
@@ -188,8 +224,7 @@ def compare(path, ours):
     held = checkpoint(path)
     p = held["params"]
     w = {bare(name): tensor for name, tensor in held["state_dict"].items()}
-    kind = p["spa_enc_type"].lower()
-    encode = next(f for names, f in ENCODERS.items() if kind in names)
+    encode = encoder(p)
     rows = list(csv.reader(open(ours)))
     table = np.array(rows[1:], dtype=np.float64)
     x = table[:, [1, 0]]
@@ -200,7 +235,7 @@ def compare(path, ours):
     assert off[1].shape == scores.shape, "no scores: csp-host location embed --scores"
     report = {
         "checkpoint": path.split("/")[-1],
-        "encoder": p["spa_enc_type"],
+        "encoder": p.get("spa_enc_type"),
         "places": len(x),
         "max_abs_embedding": float(np.abs(e).max()),
         "max_diff_embedding": float(off[0].max()),

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use burn::tensor::Device;
 use clap::Subcommand;
 use csp_models::{
@@ -115,6 +115,12 @@ fn open(path: &Path) -> Result<Network> {
 
 fn run_embed(args: &EmbedArgs, context: &Context) -> Result<()> {
     let model = open(&args.model)?;
+    if args.scores && model.classes.is_empty() {
+        bail!(
+            "{}: it has no classes (class_emb.weight), so there are no scores: leave out --scores",
+            args.model.display()
+        );
+    }
     let queries = places::read(&args.places, model.encoder.season())?;
     let undated = queries.iter().filter(|(_, date)| date.is_none()).count();
     if model.encoder.season() && undated > 0 {

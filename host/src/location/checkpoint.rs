@@ -72,14 +72,17 @@ pub enum ImportError {
 /// Reads a checkpoint.
 ///
 /// # Errors
-/// See [`ImportError`]; encoders whose state is not in their checkpoints (rbf, tiles, random scales) are
-/// named.
+/// See [`ImportError`]; encoders whose state is not in their checkpoints (rbf, random scales) are named.
 pub fn read(path: &Path, device: &Device) -> Result<Imported, ImportError> {
     let params = Params { path: path.display().to_string(), values: read_torch_values(path, "params")? };
     let mut tensors = Tensors::new(read_torch_file(path)?);
     let mistaken = |problem| ImportError::Tensors { path: params.path.clone(), problem };
-    let name = params.text("spa_enc_type")?;
     let residual = tensors.has("feats.0.weight");
+    let name = match params.values.contains_key("spa_enc_type") || !residual {
+        true => params.text("spa_enc_type")?,
+        // geo_prior's own files are all of one encoder
+        false => "wrap".to_string(),
+    };
     let encoder = params.encoder(&name, residual, &mut tensors)?;
 
     let settings = if residual {
@@ -89,6 +92,13 @@ pub fn read(path: &Path, device: &Device) -> Result<Imported, ImportError> {
     };
     let activation = if residual { Activation::Relu } else { params.activation()? };
     let read = shapes::network(&mut tensors, residual).map_err(mistaken)?;
+    if let Some(layers) = params.layers(residual)?.filter(|&layers| layers != read.layers()) {
+        let problem = format!(
+            "it has {} linear layers, its settings say {layers}: tensors are missing, or left over",
+            read.layers()
+        );
+        return Err(mistaken(problem));
+    }
     let (head, classes) = read.shape(activation, settings);
     if head.input != encoder.dim() {
         let problem = format!(
@@ -129,11 +139,11 @@ impl Params {
     fn text(&self, key: &'static str) -> Result<String, ImportError> {
         match self.values.get(key) {
             Some(Value::String(text)) => Ok(text.clone()),
-            Some(other) => self.refuse(key, format!("it is {other}, not a name")),
+            Some(other) => self.refuse(key, not(other, "a name")),
             None if self.values.is_empty() => self.refuse(
                 key,
                 "the file has no dictionary `params` with the settings it was trained with; only such \
-                 checkpoints say which encoder they are of"
+                 checkpoints say which encoder they are of (an argparse.Namespace has to be saved as vars(args))"
                     .into(),
             ),
             None => self.refuse(key, "it is missing".into()),
@@ -143,7 +153,7 @@ impl Params {
     fn number(&self, key: &'static str) -> Result<f64, ImportError> {
         match self.values.get(key).map(|value| (value.as_f64(), value)) {
             Some((Some(number), _)) => Ok(number),
-            Some((None, other)) => self.refuse(key, format!("it is {other}, not a number")),
+            Some((None, other)) => self.refuse(key, not(other, "a number")),
             None => self.refuse(key, "it is missing".into()),
         }
     }
@@ -154,7 +164,7 @@ impl Params {
             Some(Value::String(text)) if text == "T" || text == "F" => Ok(text == "T"),
             Some(Value::Bool(flag)) => Ok(*flag),
             None => Ok(absent),
-            Some(other) => self.refuse(key, format!("it is {other}, not true or false")),
+            Some(other) => self.refuse(key, not(other, "true or false")),
         }
     }
 
@@ -164,20 +174,24 @@ impl Params {
         residual: bool,
         tensors: &mut Tensors,
     ) -> Result<PositionEncoder, ImportError> {
-        let unscaled = name.eq_ignore_ascii_case("theorynorm");
-        let absent = |what: &str| {
-            self.refuse(
-                "spa_enc_type",
-                format!("{name} keeps {what} outside its checkpoints: it cannot be computed"),
-            )
-        };
-        let kind = match name.to_ascii_lowercase().as_str() {
-            "rbf" => return absent("the places of its anchors"),
-            "tile_ffn" | "tile" | "hexagridcell" | "theorydiag" => {
+        let mistaken = |problem| ImportError::Tensors { path: self.path.clone(), problem };
+        let lower = name.to_ascii_lowercase();
+        let kind = match lower.as_str() {
+            "rbf" => {
+                let problem =
+                    "rbf keeps the places of its anchors outside its checkpoints: it cannot be computed";
+                return self.refuse("spa_enc_type", problem.into());
+            }
+            "hexagridcell" | "theorydiag" => {
                 return self
                     .refuse("spa_enc_type", format!("{name} is not supported; there are {}", known()));
             }
+            "tile_ffn" | "tile" => {
+                tensors.fold_tile(self.flag("skip_connection", true)?).map_err(mistaken)?;
+                Kind::named("direct")
+            }
             "theorynorm" => Kind::named("theory"),
+            "spherical_harmonics" => Kind::named("spherical-harmonics-satclip"),
             other => Kind::named(other).filter(|kind| !FOREIGN.contains(&kind.name)),
         };
         let Some(kind) = kind else {
@@ -188,15 +202,25 @@ impl Params {
         if kind.takes.contains(&"r_min") {
             let init = self.values.get("freq_init").and_then(Value::as_str).unwrap_or("geometric");
             if init != "geometric" {
+                let why =
+                    if init == "random" { "are not in the checkpoint" } else { "are not supported here" };
                 return self.refuse(
                     "freq_init",
-                    format!("{init} scales are not in the checkpoint, only geometric ones can be computed"),
+                    format!("{init} scales {why}, only geometric ones can be computed"),
                 );
             }
             // theorynorm turns degrees into radians first
-            let unit = if unscaled { 1f64.to_degrees() } else { 1.0 };
-            spec.r_min = Some(self.number("min_radius")? * unit);
+            let unit = if lower == "theorynorm" { 1f64.to_degrees() } else { 1.0 };
+            // TorchSpatial's own classes of these two never look at min_radius: their scales go from 1 to 1/max_radius
+            let from_one = ["sphere2vec-spherem+", "sphere2vec-dfs"].contains(&lower.as_str());
+            let finest = if from_one { 1.0 } else { self.number("min_radius")? };
+            spec.r_min = Some(finest * unit);
             spec.r_max = Some(self.number("max_radius")? * unit);
+        }
+        if kind.takes.contains(&"degree") {
+            // TorchSpatial builds it with 8 whatever params say
+            let features = tensors.shape("ffn.layers.0.linear.weight").and_then(|s| s.get(1)).copied();
+            spec.degree = features.map(usize::isqrt).and_then(|degree| degree.try_into().ok());
         }
         if kind.name == "nerf" {
             // TorchSpatial builds it with 16 whatever frequency_num says
@@ -209,12 +233,11 @@ impl Params {
                 return self.refuse("frequency_num", format!("it is {count}, not a number of scales"));
             }
         }
-        if kind.takes.contains(&"extent") && !residual {
+        if kind.takes.contains(&"extent") && !residual && !lower.starts_with("tile") {
             spec.extent = Some(self.extent()?);
         }
         if kind.name == "rff" {
-            let (directions, shifts) = shapes::directions(tensors)
-                .map_err(|problem| ImportError::Tensors { path: self.path.clone(), problem })?;
+            let (directions, shifts) = shapes::directions(tensors).map_err(mistaken)?;
             (spec.directions, spec.shifts) = (Some(directions), Some(shifts));
         }
         if residual && self.flag("use_date_feats", false)? {
@@ -250,9 +273,19 @@ impl Params {
         }
     }
 
+    /// Linear layers of the network, where the settings tell.
+    fn layers(&self, residual: bool) -> Result<Option<usize>, ImportError> {
+        // the original builds its residual network with four blocks of two, whatever the settings
+        match (residual, self.values.contains_key("num_hidden_layer")) {
+            (true, _) => Ok(Some(9)),
+            (false, true) => Ok(Some(self.number("num_hidden_layer")? as usize + 1)),
+            (false, false) => Ok(None),
+        }
+    }
+
     fn ffn(&self, tensors: &Tensors) -> Result<HeadSettings, ImportError> {
-        let normed = tensors.has("ffn.layers.0.layernorm.weight");
-        let hidden = tensors.has("ffn.layers.1.linear.weight");
+        let normed = ["weight", "bias"].iter().any(|of| tensors.has(&format!("ffn.layers.0.layernorm.{of}")));
+        let hidden = [0, 1].iter().all(|i| tensors.has(&format!("ffn.layers.{i}.linear.weight")));
         if hidden && normed != self.flag("use_layn", normed)? {
             return self.refuse("use_layn", format!("it is {}, the tensors say {normed}", !normed));
         }
@@ -278,7 +311,16 @@ impl Params {
     }
 }
 
-/// Encoders of other families: no checkpoint of this one is theirs.
+/// What is wrong with a setting that is not what it should be.
+fn not(value: &Value, what: &str) -> String {
+    match value {
+        // what a pickle holds beyond plain values reads as null
+        Value::Null => format!("it is None or of a type of its own (numpy's, say), not {what}"),
+        other => format!("it is {other}, not {what}"),
+    }
+}
+
+/// Encoders of other families: no checkpoint of this one is theirs by these names.
 const FOREIGN: [&str; 3] = ["rff-equal-earth", "spherical-harmonics", "spherical-harmonics-satclip"];
 
 /// The encoders by the original's names.

@@ -12,6 +12,10 @@ use crate::training::{
 /// What only training needs: photographers, and the projections of contrastive pre-training.
 const IDLE: [&str; 3] = ["user_emb.", "img_dec.", "loc_dec."];
 
+/// What stands before the names of a module inside another, of one that was spread over several devices
+/// (`module.`), and of a compiled one.
+const OUTER: [&str; 5] = ["loc_enc.", "spa_enc.", "position_encoder.", "module.", "_orig_mod."];
+
 /// The tensors by their names without what the original puts before them: its modules stand in one
 /// another under several names, so that `loc_enc.spa_enc.ffn…` and `spa_enc.ffn…` are one tensor.
 pub(super) struct Tensors {
@@ -32,10 +36,7 @@ impl Tensors {
     pub fn new(tensors: BTreeMap<String, Tensor>) -> Self {
         let bare = |name: String| {
             let mut rest = name.as_str();
-            while let Some(inner) = ["loc_enc.", "spa_enc.", "position_encoder."]
-                .iter()
-                .find_map(|outer| rest.strip_prefix(outer))
-            {
+            while let Some(inner) = OUTER.iter().find_map(|outer| rest.strip_prefix(outer)) {
                 rest = inner;
             }
             rest.to_string()
@@ -58,8 +59,56 @@ impl Tensors {
         if tensor.shape.len() != axes {
             return Err(format!("tensor {name} has shape {:?}, not {axes} axes", tensor.shape));
         }
+        if let Some(at) = tensor.data.iter().position(|value| !value.is_finite()) {
+            return Err(format!("tensor {name} holds {} at number {at}", tensor.data[at]));
+        }
         self.used.insert(name.to_string());
         Ok(tensor)
+    }
+
+    /// The tensor of a name and a shape.
+    fn shaped(&mut self, name: &str, shape: &[usize]) -> Result<&Tensor, String> {
+        let tensor = self.take(name, shape.len())?;
+        if tensor.shape == shape {
+            return Ok(tensor);
+        }
+        Err(format!("tensor {name} has shape {:?}, not {shape:?}", tensor.shape))
+    }
+
+    /// TorchSpatial's tiles of one cell: it never says how large a tile is, and by default one covers the Earth.
+    /// What the cell holds is the same everywhere, so its product with the first layer joins that layer's
+    /// bias, and the layer becomes one that looks at nothing of two features.
+    ///
+    /// # Errors
+    /// Several cells; a skip connection over the cell.
+    pub fn fold_tile(&mut self, skip: bool) -> Result<(), String> {
+        let cell = self.take("embedding.weight", 2)?.clone();
+        let name = "ffn.layers.0.linear";
+        let weight = self.take(&format!("{name}.weight"), 2)?.clone();
+        let bias = self.take(&format!("{name}.bias"), 1)?.clone();
+        let (outputs, inputs) = (weight.shape[0], weight.shape[1]);
+        if inputs == 0 || cell.shape != [1, inputs] {
+            return Err(format!(
+                "tensor embedding.weight has shape {:?}: only a single tile, [1, {inputs}], can be followed",
+                cell.shape
+            ));
+        }
+        if bias.shape != [outputs] {
+            return Err(format!("tensor {name}.bias has shape {:?}, not [{outputs}]", bias.shape));
+        }
+        let skips = |inputs: usize| skip && inputs == outputs && self.has("ffn.layers.1.linear.weight");
+        if skips(inputs) || skips(2) {
+            return Err("a skip connection over a tile is not supported".into());
+        }
+        let product = |row: &[f32]| -> f64 {
+            row.iter().zip(&cell.data).map(|(&w, &c)| f64::from(w) * f64::from(c)).sum()
+        };
+        let rows = weight.data.chunks_exact(inputs).zip(&bias.data);
+        let folded = rows.map(|(row, &bias)| (f64::from(bias) + product(row)) as f32).collect();
+        let blind = Tensor { shape: vec![outputs, 2], data: vec![0.0; 2 * outputs], ..weight };
+        self.all.insert(format!("{name}.weight"), blind);
+        self.all.insert(format!("{name}.bias"), Tensor { data: folded, ..bias });
+        Ok(())
     }
 
     /// Those that belong to nothing we know.
@@ -71,6 +120,11 @@ impl Tensors {
 }
 
 impl Found {
+    /// Number of linear layers of the head.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
     /// Shape of the head, and number of classes.
     pub fn shape(&self, activation: Activation, settings: HeadSettings) -> (HeadConfig, usize) {
         let end = |layer: Option<&[usize; 2]>, side: usize| layer.map_or(0, |widths| widths[side]);
@@ -109,19 +163,22 @@ pub(super) fn network(tensors: &mut Tensors, residual: bool) -> Result<Found, St
     let mut missing = Vec::new();
     for (i, name) in names.iter().enumerate() {
         let to = format!("location.encoder.layers.{i}");
-        match linear(tensors, name) {
+        let before = found.layers.last().map(|&[_, outputs]| outputs);
+        match linear(tensors, name, before) {
             Ok((weight, bias)) => {
-                if let [inputs, outputs] = weight.shape[..] {
-                    found.layers.push([inputs, outputs]);
-                }
+                found.layers.push([weight.shape[0], weight.shape[1]]);
                 found.weights.0.extend([(format!("{to}.weight"), weight), (format!("{to}.bias"), bias)]);
             }
             Err(problem) => missing.push(problem),
         }
+        let outputs = found.layers.last().map_or(0, |&[_, outputs]| outputs);
         let norm = name.strip_suffix(".linear").map(|layer| format!("{layer}.layernorm"));
-        if let Some(norm) = norm.filter(|norm| tensors.has(&format!("{norm}.weight"))) {
+        let half = |tensors: &Tensors, norm: &str| {
+            ["weight", "bias"].iter().any(|of| tensors.has(&format!("{norm}.{of}")))
+        };
+        if let Some(norm) = norm.filter(|norm| half(tensors, norm)) {
             for (theirs, ours) in [("weight", "gamma"), ("bias", "beta")] {
-                match tensors.take(&format!("{norm}.{theirs}"), 1) {
+                match tensors.shaped(&format!("{norm}.{theirs}"), &[outputs]) {
                     Ok(tensor) => {
                         found.weights.0.insert(format!("location.encoder.norms.{i}.{ours}"), array(tensor));
                     }
@@ -130,7 +187,16 @@ pub(super) fn network(tensors: &mut Tensors, residual: bool) -> Result<Found, St
             }
         }
     }
-    match tensors.take("class_emb.weight", 2).map(turned) {
+    let embedding = found.layers.last().map_or(0, |&[_, outputs]| outputs);
+    let classes = match tensors.shape("class_emb.weight") {
+        Some(shape) => {
+            let rows = shape.first().copied().unwrap_or(0);
+            tensors.shaped("class_emb.weight", &[rows, embedding]).map(turned)
+        }
+        // an encoder without classes has embeddings all the same
+        None => Ok(Array { shape: vec![embedding, 0], values: Vec::new() }),
+    };
+    match classes {
         Ok(matrix) => {
             found.classes = matrix.shape[1];
             found.weights.0.insert("location.classes.weight".into(), matrix);
@@ -163,9 +229,16 @@ pub(super) fn directions(tensors: &mut Tensors) -> Result<(Vec<[f64; 2]>, Vec<f6
     Ok((rows, shifts))
 }
 
-fn linear(tensors: &mut Tensors, name: &str) -> Result<(Array, Array), String> {
-    let weight = turned(tensors.take(&format!("{name}.weight"), 2)?);
-    let bias = array(tensors.take(&format!("{name}.bias"), 1)?);
+/// Weight and bias of a layer that takes as many numbers as the one `before` it gives.
+fn linear(tensors: &mut Tensors, name: &str, before: Option<usize>) -> Result<(Array, Array), String> {
+    let of = format!("{name}.weight");
+    let weight = turned(tensors.take(&of, 2)?);
+    let (inputs, outputs) = (weight.shape[0], weight.shape[1]);
+    if let Some(before) = before.filter(|&before| before != inputs) {
+        let shape = [outputs, inputs];
+        return Err(format!("tensor {of} has shape {shape:?}, the layer before it gives {before}"));
+    }
+    let bias = array(tensors.shaped(&format!("{name}.bias"), &[outputs])?);
     Ok((weight, bias))
 }
 

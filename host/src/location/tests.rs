@@ -53,7 +53,7 @@ fn checkpoints_answer_as_an_independent_evaluation_does() {
         assert!(off < 1e-5, "{name} in f32: {off:e}");
         seen += 1;
     }
-    assert_eq!(seen, 14);
+    assert_eq!(seen, 20);
 }
 
 /// tools/season_fixture.py: features and network by numpy, the day's place in the year by Python's calendar.
@@ -84,6 +84,14 @@ fn what_does_not_fit_is_refused_by_name() {
         ("norm-denied", &["use_layn"]),
         ("activation", &["spa_f_act", "swish", "leakyrelu"]),
         ("no-params", &["spa_enc_type", "params"]),
+        ("layer-lost", &["1 linear layers", "settings say 2"]),
+        ("block-lost", &["7 linear layers", "settings say 9"]),
+        ("not-a-number", &["ffn.layers.1.linear.weight holds NaN at number 15"]),
+        ("narrow-classes", &["class_emb.weight has shape [3, 2], not [3, 4]"]),
+        ("first-layer-lost", &["ffn.layers.0.linear.weight is missing"]),
+        ("tiles", &["embedding.weight has shape [6, 4]", "single tile"]),
+        ("namespace", &["params", "vars(args)"]),
+        ("numpy-radius", &["min_radius", "numpy"]),
     ] {
         let path = fixture(&format!("refused-{name}.pth"));
         let error = checkpoint::read(&path, &Device::flex()).unwrap_err().to_string();

@@ -220,7 +220,7 @@ fn fitting(encoder: PositionEncoder, head: &HeadConfig) -> Option<String> {
 
 /// The class matrix for `ours`, if it is for them, and what became of it in words.
 fn class_matrix(matrix: Option<Array>, theirs: Option<&Labels>, ours: &Labels) -> (Option<Array>, String) {
-    let Some(matrix) = matrix.filter(|matrix| matrix.shape.len() == 2) else {
+    let Some(matrix) = matrix.filter(|matrix| matches!(matrix.shape[..], [_, classes] if classes > 0)) else {
         return (None, "it has no class matrix".into());
     };
     let classes = matrix.shape[1];
