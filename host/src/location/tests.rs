@@ -48,7 +48,9 @@ fn checkpoints_answer_as_an_independent_evaluation_does() {
         let imported = checkpoint::read(&path, &Device::flex()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(imported.classes, 3);
         let off = largest_difference(&name, &imported, Precision::F64);
-        assert!(off < 1e-10, "{name} in f64: {off:e}");
+        // a tile's features become part of a bias, which is f32
+        let near = if name == "tile_ffn" { 1e-7 } else { 1e-10 };
+        assert!(off < near, "{name} in f64: {off:e}");
         let off = largest_difference(&name, &imported, Precision::F32);
         assert!(off < 1e-5, "{name} in f32: {off:e}");
         seen += 1;
