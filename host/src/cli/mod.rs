@@ -40,7 +40,10 @@ use std::{
 
 use clap::{Parser, Subcommand, builder::TypedValueParser as _};
 
-use crate::progress::{Voice, note};
+use crate::{
+    progress::{Voice, note},
+    training::guard::{hush_devices, reported},
+};
 
 /// Train, evaluate, export and review geo-aware image classifiers for camera traps.
 ///
@@ -99,7 +102,9 @@ impl Cli {
     /// Runs the verb; errors go to stderr, each with its causes.
     pub fn run(self) -> ExitCode {
         let context = Context { voice: if self.quiet { Voice::Silent } else { Voice::of_stderr() } };
-        let result = match self.verb {
+        hush_devices();
+        let verb = self.verb;
+        let result = reported(|| match verb {
             Verb::Demo(args) => demo::run(&args, &context),
             Verb::Data(args) => data::run(&args, &context),
             Verb::Train(args) => train::run(&args, &context),
@@ -116,7 +121,12 @@ impl Cli {
             Verb::Model(args) => model::run(&args, &context),
             Verb::Logs(args) => logs::run(&args, &context),
             Verb::Keys(args) => keys::run(&args, &context),
-        };
+        });
+        let result = result.unwrap_or_else(|why| {
+            Err(anyhow::anyhow!(
+                "the device failed: {why}; csp-host self-check tells whether it computes rightly"
+            ))
+        });
         match result {
             Ok(()) if OUTPUT_LOST.load(Ordering::Relaxed) => ExitCode::FAILURE,
             Ok(()) => ExitCode::SUCCESS,

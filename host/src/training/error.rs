@@ -97,7 +97,7 @@ pub enum TrainError {
     /// The device failed in the middle of a stage.
     #[error(
         "{stage}: the device failed in step {step}: {reason}; {kept}. {}",
-        if super::guard::short_of_memory(reason) {
+        if super::guard::ran_out(reason) {
             format!("If its memory is too small, {} and start again; else go on with --resume", less_memory(stage))
         } else {
             "Go on with --resume; csp-host self-check tells whether the device computes rightly".into()

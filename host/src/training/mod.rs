@@ -34,7 +34,7 @@ pub mod config;
 pub mod device;
 mod error;
 mod grad_cache;
-mod guard;
+pub(crate) mod guard;
 mod image;
 mod init;
 mod joint;

@@ -153,6 +153,8 @@ pub(crate) fn run(context: &mut Context<'_>, stage: &mut dyn Stage) -> Result<We
                 .say(&format!("{name:>18} out of memory in step {step}: on with half as much at once"));
             let (state, at) = if under_way.is_file() { read(&under_way, name)? } else { (first, start) };
             stage.load(&state, at).map_err(|reason| TrainError::corrupt(&under_way, reason))?;
+            // pages as large as the largest tensor so far would leave no room for the smaller ones to come
+            context.device.memory_cleanup();
             context.run.rewind_metrics(name, at)?;
             steps(context, stage, at)?
         }
@@ -169,6 +171,9 @@ pub(crate) fn run(context: &mut Context<'_>, stage: &mut dyn Stage) -> Result<We
     }
     let info = StageInfo { steps: stage.steps(), seconds: took, ..StageInfo::default() };
     context.run.note(name, info)?;
+    if context.fragile() {
+        context.device.memory_cleanup();
+    }
     Ok(result)
 }
 
@@ -188,6 +193,11 @@ fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result
     let (name, total) = (stage.name(), stage.steps());
     let begun = Instant::now();
     let mut progress = Progress::new(context.voice, name, start, total);
+    if context.fragile() {
+        context.voice.say(&format!(
+            "{name:>18} the first steps try out kernels: with large pictures that takes minutes"
+        ));
+    }
     let mut sum: Option<Tensor<1>> = None;
     let (mut summed, mut samples, mut since) = (0u32, 0, Instant::now());
     let mut last = f64::NAN;
