@@ -91,19 +91,20 @@ const WARM: u64 = 3;
 #[derive(Debug)]
 pub struct RandomRows {
     places: Vec<Situation>,
-    features: Tensor<2>,
+    features: RowFeatures,
 }
 
 impl RandomRows {
-    /// Draws them, `features` numbers in ±1 a row.
-    pub fn draw(rows: usize, features: usize, device: &Device) -> Self {
+    /// Draws them, `features` numbers in ±1 a row; `None` where the device has no room for them.
+    pub fn draw(rows: usize, features: usize, device: &Device) -> Option<Self> {
         let places = random_places(Negatives::Sphere, false, (0, "speed/places", 0), rows);
         let mut values = vec![0f32; rows * features];
         values.par_chunks_mut(features.max(1)).enumerate().for_each(|(row, values)| {
             let mut rng = rng::stream(0, "speed/features", row as u64);
             values.iter_mut().for_each(|value| *value = rng.random::<f32>() * 2.0 - 1.0);
         });
-        Self { places, features: Tensor::from_data(TensorData::new(values, [rows, features]), device) }
+        let features = RowFeatures::hold(values, features, device)?;
+        Some(Self { places, features })
     }
 }
 
@@ -119,15 +120,7 @@ pub fn pretrain(rows: &RandomRows, batch: usize, steps: u64, device: &Device) ->
         max_steps: WARM + steps,
         ..PretrainConfig::default()
     };
-    let mut stage = Pretrain::new(
-        &rows.places,
-        RowFeatures::Held(rows.features.clone()),
-        &[],
-        &location,
-        &config,
-        0,
-        device,
-    );
+    let mut stage = Pretrain::new(&rows.places, rows.features.clone(), &[], &location, &config, 0, device);
     let mut times = Vec::new();
     let mut loss = f64::NAN;
     let mut cpu = None;
@@ -147,7 +140,7 @@ pub fn pretrain(rows: &RandomRows, batch: usize, steps: u64, device: &Device) ->
     let cpu_s = cpu.zip(cpu_seconds()).map(|(before, after)| (after - before) / steps.max(1) as f64);
     times.sort_by(f64::total_cmp);
     let step_s = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
-    let [count, features] = rows.features.dims();
+    let (count, features) = (rows.features.len(), rows.features.width());
     let workload = Workload { rows: count, features, batch: batch.min(count), steps };
     Speed { rows_per_s: workload.batch as f64 / step_s, workload, step_s, cpu_s, loss }
 }

@@ -37,7 +37,30 @@ impl Standard {
         Ok(Self(means.into_iter().zip(squares.into_iter().map(scale)).collect()))
     }
 
-    /// Standardised features `[pictures, width]` on a device; on the host they are held once.
+    /// Standardised features of `pictures` in blocks `[pictures, columns]`, of which the last may be narrower.
+    ///
+    /// # Errors
+    /// A damaged table.
+    pub fn blocks(
+        &self,
+        table: &FeatureTable,
+        pictures: &[usize],
+        columns: usize,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let columns = columns.max(1);
+        let size = |of: &[(f64, f64)]| Vec::with_capacity(pictures.len() * of.len());
+        let mut blocks: Vec<Vec<f32>> = self.0.chunks(columns).map(size).collect();
+        table.each(pictures, |row| {
+            let parts = row.chunks(columns).zip(self.0.chunks(columns));
+            for ((row, of), block) in parts.zip(&mut blocks) {
+                let scaled = row.iter().zip(of).map(|(&v, (mean, scale))| (f64::from(v) - mean) * scale);
+                block.extend(scaled.map(|v| v as f32));
+            }
+        })?;
+        Ok(blocks)
+    }
+
+    /// Standardised features `[pictures, width]` on a device.
     ///
     /// # Errors
     /// A damaged table.
@@ -47,11 +70,7 @@ impl Standard {
         pictures: &[usize],
         device: &Device,
     ) -> Result<Tensor<2>, TrainError> {
-        let mut all = Vec::with_capacity(pictures.len() * table.width());
-        table.each(pictures, |row| {
-            let scaled = row.iter().zip(&self.0).map(|(&v, (mean, scale))| (f64::from(v) - mean) * scale);
-            all.extend(scaled.map(|v| v as f32));
-        })?;
+        let all = self.blocks(table, pictures, table.width())?.pop().unwrap_or_default();
         Ok(Tensor::from_data(TensorData::new(all, [pictures.len(), table.width()]), device))
     }
 

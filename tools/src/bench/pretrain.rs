@@ -51,7 +51,9 @@ pub fn run(args: &PretrainArgs) -> Result<()> {
         }
     }
     let device = choose_device(&args.device)?;
-    let rows = RandomRows::draw(args.rows, args.features, &device.device);
+    let rows = RandomRows::draw(args.rows, args.features, &device.device).with_context(|| {
+        format!("{}: no room for --rows {} of --features {}", device.description, args.rows, args.features)
+    })?;
     for &batch in &args.batch {
         let speed = speed::pretrain(&rows, batch, args.steps, &device.device);
         results.push(json!({

@@ -29,7 +29,7 @@ use crate::{
         },
         optim::{AdamW, AdamWConfig, cosine, gradient_norm},
         rng,
-        row_features::{RowFeatures, held},
+        row_features::{Room, RowFeatures},
         runner::{Done, Stage},
         sampler::{Batches, moved, random_places},
         weights::{Array, Weights},
@@ -132,7 +132,7 @@ impl Pretrain {
             location: location.clone(),
             seed,
             places: places.to_vec(),
-            positions: (places.len() * location.encoder.dim() <= held(&device))
+            positions: (Room::of(&device).holds(places.len() * location.encoder.dim()))
                 .then(|| position_features(&location.encoder, places, &device)),
             images: None,
             classes: config.mask_same_class.then(|| indices(ids(), &device)),
