@@ -4,6 +4,9 @@
 //! So the negatives of a row are the whole batch, as on one device, and not only those beside it.
 //! Forks of the network, moving and adding up gradients are burn's. Parts on one device embed twice,
 //! first for the loss and then, one after another, for the gradients: the memory of one part.
+//!
+//! Moving something off a device waits for all that it was given to do. So every device has its work before
+//! anything is fetched from one, and the first, whose weights the others are given, has its own last.
 
 use burn::{
     module::Module,
@@ -66,14 +69,24 @@ impl Pretrain {
         let shares = shares(rows.len(), self.replicas.len());
         let again = self.config.parts > 1;
         let main = self.device.clone().inner();
-        let (mut kept, mut home) = (Vec::new(), Vec::new());
-        for (at, share) in shares.iter().enumerate() {
-            let part = self.part(at, *share, &rows, &random, step)?;
+        let mut parts: Vec<Option<Part>> = shares.iter().map(|_| None).collect();
+        let mut home: Vec<Vec<Tensor<2>>> = vec![Vec::new(); shares.len()];
+        let fetch = |part: &Part| -> Vec<Tensor<2>> {
             let sides = part.embeddings.iter().chain([&part.image]);
-            home.push(sides.map(|side| side.clone().inner().to_device(&main)).collect::<Vec<_>>());
-            if !again {
-                kept.push(part);
+            sides.map(|side| side.clone().inner().to_device(&main)).collect()
+        };
+        for (at, share) in shares.iter().enumerate().rev() {
+            let part = self.part(at, *share, &rows, &random, step)?;
+            if again {
+                home[at] = fetch(&part);
+            } else {
+                parts[at] = Some(part);
             }
+        }
+        for (part, home) in
+            parts.iter().zip(&mut home).filter_map(|(part, home)| Some((part.as_ref()?, home)))
+        {
+            *home = fetch(part);
         }
         let whole = |side: usize| -> Tensor<2> {
             let parts = home.iter().map(|sides| sides[side].clone()).collect();
@@ -99,25 +112,30 @@ impl Pretrain {
         let of_sides: Vec<Option<Tensor<2>>> =
             kinds.iter().chain([&image]).map(|side| side.grad_remove(&mut gradients)).collect();
 
+        // a share's gradients go to its device before any device begins to use them
+        let of_shares = shares.iter().zip(&self.replicas).map(|(&(from, height), replica)| {
+            let device = replica.device.clone().inner();
+            let own = |gradient: &Tensor<2>| gradient.clone().narrow(0, from, height).to_device(&device);
+            of_sides.iter().map(|gradient| gradient.as_ref().map(own)).collect::<Vec<_>>()
+        });
+        let of_shares: Vec<_> = of_shares.collect();
+        let mut carried = Vec::with_capacity(shares.len());
+        for (at, of_sides) in of_shares.into_iter().enumerate().rev() {
+            let part = match parts[at].take() {
+                Some(part) => part,
+                None => self.part(at, shares[at], &rows, &random, step)?,
+            };
+            let sides = part.embeddings.into_iter().chain([part.image]);
+            let terms = sides.zip(of_sides).filter_map(|(side, gradient)| Some((side * gradient?).sum()));
+            if let Some(sum) = terms.reduce(|sum, term| sum + term) {
+                carried.push((GradientsParams::from_grads(sum.backward(), &part.pair), part.pair));
+            }
+        }
         let mut sum = GradientsAccumulator::new();
         // what is not on the replicas: the temperatures
         sum.accumulate(&self.pair, GradientsParams::from_grads(gradients, &self.pair));
-        let mut kept = kept.into_iter();
-        for (at, (from, height)) in shares.iter().copied().enumerate() {
-            let part = match kept.next() {
-                Some(part) => part,
-                None => self.part(at, (from, height), &rows, &random, step)?,
-            };
-            let device = self.replicas[at].device.clone().inner();
-            let sides = part.embeddings.into_iter().chain([part.image]);
-            let terms = sides.zip(&of_sides).filter_map(|(side, gradient)| {
-                let gradient = gradient.clone()?.narrow(0, from, height).to_device(&device);
-                Some((side * gradient).sum())
-            });
-            if let Some(carried) = terms.reduce(|sum, term| sum + term) {
-                let gradients = GradientsParams::from_grads(carried.backward(), &part.pair);
-                sum.accumulate(&self.pair, gradients.to_device(&main, &part.pair));
-            }
+        for (gradients, pair) in carried.into_iter().rev() {
+            sum.accumulate(&self.pair, gradients.to_device(&main, &pair));
         }
         Ok((loss, sum.grads()))
     }
@@ -167,7 +185,7 @@ mod tests {
     use crate::training::{
         config::{LocationConfig, Objective, PretrainConfig},
         rng,
-        row_features::tests::table,
+        row_features::{Room, tests::table},
         sampler::{Negatives, random_places},
         standard::Standard,
     };
@@ -182,8 +200,8 @@ mod tests {
         let features: Vec<f32> = (0..60 * 12).map(|_| rng.random::<f32>() - 0.5).collect();
         let folder = tempfile::tempdir().unwrap();
         let table = table(folder.path(), 12, &features);
-        let most = if read { 0 } else { usize::MAX };
-        let images = RowFeatures::at_most(most, &table, (0..60).collect(), Standard::nothing(12), &device);
+        let room = Room { numbers: if read { 0 } else { usize::MAX }, buffer: usize::MAX };
+        let images = RowFeatures::within(room, &table, (0..60).collect(), Standard::nothing(12), &device);
         // each part has masks of its own: without dropout the parts have to add up to the whole
         let location = LocationConfig { hidden: 16, embedding: 8, dropout: 0.0, ..LocationConfig::default() };
         let mut stage = Pretrain::new(&places, images.unwrap(), &[], &location, config, 5, &device);
