@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Context, print_json, runs::table};
 use crate::training::{
     choose_device,
-    self_check::{CheckedStep, self_check},
+    self_check::{CheckedStep, Size, self_check},
 };
 
 /// Check that a device computes what the CPU does: 20 steps of each kind of training on both.
@@ -22,9 +22,14 @@ pub struct SelfCheckArgs {
     /// `auto`, `cpu`, `vulkan`, `vulkan:1`, `metal`, `cuda`; see csp-host doctor.
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Steps to take of each kind.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    steps: u64,
+    /// Steps to take of each kind; 20 unless it is said, with --large 3, after which rounding alone can
+    /// lead large networks apart.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    steps: Option<u64>,
+    /// Networks, batches and pictures as large as in training (minutes on a CPU): a device chooses other
+    /// kernels for other sizes.
+    #[arg(long)]
+    large: bool,
     /// Seed of weights and rows.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -52,8 +57,10 @@ pub fn run(args: &SelfCheckArgs, context: &Context) -> Result<()> {
         return in_a_process_of_its_own(&chosen.description);
     }
     context.voice.say(&format!("device: {}", chosen.description));
-    let (steps, seed, tolerance) = (args.steps, args.seed, args.tolerance);
-    let check = self_check(&chosen.device, steps, seed, tolerance, |checked| {
+    let steps = args.steps.unwrap_or(if args.large { 3 } else { 20 });
+    let (seed, tolerance) = (args.seed, args.tolerance);
+    let size = if args.large { Size::LARGE } else { Size::SMALL };
+    let check = self_check(&chosen.device, &size, steps, seed, tolerance, |checked| {
         if !args.json {
             out!("{}", side_by_side(checked));
         }

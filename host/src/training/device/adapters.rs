@@ -13,9 +13,26 @@ pub struct Adapter {
     pub kind: &'static str,
     /// The driver and its version.
     pub driver: String,
+    /// Fewest and most lanes of a group that works in step.
+    pub subgroup: [u32; 2],
     /// The how-manieth of its kind.
     #[serde(skip)]
     pub index: usize,
+}
+
+impl Adapter {
+    /// What to know before training on it. Of a driver that chooses how many lanes work in step, for each kernel
+    /// anew, nobody here knows whether every kernel expects that (cubecl 0.11 sums over the most there can be).
+    pub fn remark(&self) -> Option<String> {
+        let [fewest, most] = self.subgroup;
+        (self.kind != SOFTWARE && fewest != most).then(|| {
+            format!(
+                "its driver lets {fewest} to {most} lanes work in step, untried here: csp-host self-check --device {} \
+                 --large before training on it",
+                self.device
+            )
+        })
+    }
 }
 
 /// The processors of an API (`vulkan`, `metal`), software renderers last.
@@ -49,7 +66,8 @@ pub fn adapters(api: &str) -> Result<Vec<Adapter>, String> {
         };
         let index = found.iter().filter(|other: &&Adapter| other.kind == kind).count();
         let driver = format!("{} {}", info.driver, info.driver_info).trim().to_string();
-        found.push(Adapter { device: String::new(), name: info.name, kind, driver, index });
+        let subgroup = [info.subgroup_min_size, info.subgroup_max_size];
+        found.push(Adapter { device: String::new(), name: info.name, kind, driver, subgroup, index });
     }
     found.sort_by_key(|adapter| adapter.kind == SOFTWARE);
     let mut gpus = 0;

@@ -65,6 +65,8 @@ pub fn examine() -> Findings {
         if name == "vulkan" && hints.is_empty() {
             hints = vulkan_hints(&adapters);
         }
+        let remark = |adapter: &Adapter| Some(format!("{}: {}", adapter.device, adapter.remark()?));
+        hints.extend(adapters.iter().filter_map(remark));
         Api { name, adapters, hints }
     });
     let auto = match choose("auto") {

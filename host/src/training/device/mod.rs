@@ -41,7 +41,7 @@ pub struct Chosen {
     pub more: Vec<Device>,
     /// For people and for `run.json`: `flex (CPU)`, `vulkan (NVIDIA …)`.
     pub description: String,
-    /// Why this one; empty when it was asked for by name.
+    /// Why this one, where it was not asked for by name, and what to know before training on it.
     pub reason: String,
 }
 
@@ -72,8 +72,11 @@ fn choose_one(name: &str) -> Result<Chosen, TrainError> {
             Ok((device, adapter)) => Chosen {
                 device,
                 more: Vec::new(),
-                description: format!("{AUTO} ({adapter})"),
-                reason: "a GPU was found".into(),
+                description: format!("{AUTO} ({})", adapter.name),
+                reason: match adapter.remark() {
+                    Some(remark) => format!("a GPU was found; {remark}"),
+                    None => "a GPU was found".into(),
+                },
             },
             Err(why) => Chosen { reason: why, ..flex() },
         }),
@@ -82,8 +85,8 @@ fn choose_one(name: &str) -> Result<Chosen, TrainError> {
             Ok((device, adapter)) => Ok(Chosen {
                 device,
                 more: Vec::new(),
-                description: format!("{name} ({adapter})"),
-                reason: String::new(),
+                description: format!("{name} ({})", adapter.name),
+                reason: adapter.remark().unwrap_or_default(),
             }),
             Err(why) => refuse(format!("{why}; csp-host doctor says more, --device cpu works everywhere")),
         },
@@ -122,9 +125,9 @@ fn flex() -> Chosen {
 /// The graphics API that `auto` looks at.
 const AUTO: &str = if cfg!(target_os = "macos") { "metal" } else { "vulkan" };
 
-/// The device and its adapter's name, or why there is none. Without `which` the best GPU.
+/// The device and its adapter, or why there is none. Without `which` the best GPU.
 #[cfg(any(feature = "vulkan", feature = "metal"))]
-fn gpu(api: &str, which: Option<&str>) -> Result<(Device, String), String> {
+fn gpu(api: &str, which: Option<&str>) -> Result<(Device, Adapter), String> {
     use burn::tensor::{
         DeviceKind,
         wgpu::{WgpuBackend, WgpuInitError},
@@ -170,7 +173,7 @@ fn gpu(api: &str, which: Option<&str>) -> Result<(Device, String), String> {
     match quietly(acquire) {
         Err(_) => Err(format!("no usable {api} driver for {}", adapter.name)),
         Ok(Err(error)) => Err(format!("no {api} device ({error})")),
-        Ok(Ok(device)) => Ok((device, adapter.name.clone())),
+        Ok(Ok(device)) => Ok((device, Adapter::clone(adapter))),
     }
 }
 
@@ -188,7 +191,7 @@ fn named(api: &str, kind: burn::tensor::DeviceKind) -> Device {
 }
 
 #[cfg(not(any(feature = "vulkan", feature = "metal")))]
-fn gpu(api: &str, _which: Option<&str>) -> Result<(Device, String), String> {
+fn gpu(api: &str, _which: Option<&str>) -> Result<(Device, Adapter), String> {
     Err(format!("this csp-host was built without {api} (cargo feature `{api}`)"))
 }
 
@@ -205,6 +208,19 @@ fn quietly<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_driver_that_varies_its_groups_is_remarked_on() {
+        let adapter = |kind, subgroup| {
+            let text = String::new();
+            let (name, driver, device) = (text.clone(), text, "vulkan:1".to_string());
+            Adapter { device, name, kind, driver, subgroup, index: 0 }
+        };
+        let remark = adapter("integrated GPU", [8, 32]).remark().unwrap();
+        assert!(remark.contains("8 to 32 lanes") && remark.contains("--device vulkan:1 --large"), "{remark}");
+        assert_eq!(adapter("discrete GPU", [32, 32]).remark(), None);
+        assert_eq!(adapter(adapters::SOFTWARE, [4, 8]).remark(), None);
+    }
 
     #[test]
     fn names_are_resolved() {

@@ -29,14 +29,47 @@ use super::{
 };
 use crate::features::position_features;
 
-/// Rows, image features and batch of the check: small, so that a slow device finishes too.
-const ROWS: usize = 512;
-const FEATURES: usize = 96;
-const BATCH: usize = 128;
-/// Classes of the check, and pictures with the side of each.
+/// How large the networks of a check are: a device chooses its kernels by that.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Rows of the data set.
+    rows: usize,
+    /// Image features of a row.
+    features: usize,
+    /// Rows of a step.
+    batch: usize,
+    /// Hidden width and embedding of the location network.
+    location: [usize; 2],
+    /// The image network.
+    backbone: BackboneKind,
+    /// Length of a side of its pictures, pixels.
+    side: usize,
+}
+
+impl Size {
+    /// A slow device finishes too.
+    pub const SMALL: Self = Self {
+        rows: 512,
+        features: 96,
+        batch: 128,
+        location: [128, 64],
+        backbone: BackboneKind::SmallCnn(8),
+        side: 32,
+    };
+    /// As in training: the released model's location network, MobileNetV2 at 224 × 224.
+    pub const LARGE: Self = Self {
+        rows: 4096,
+        features: 2048,
+        batch: 1024,
+        location: [512, 256],
+        backbone: BackboneKind::MobileNetV2(1.0),
+        side: 224,
+    };
+}
+
+/// Classes of the check, and pictures of a step.
 const CLASSES: usize = 10;
 const PICTURES: usize = 8;
-const SIDE: usize = 32;
 
 /// A step on both devices.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -70,8 +103,8 @@ const GRADIENT: f64 = 10.0;
 
 /// Loss and length of the gradient of each step.
 type Trace = Vec<(f64, f64)>;
-/// Takes so many steps on a device with a seed.
-type Take = fn(&Device, u64, u64) -> Result<Trace, TrainError>;
+/// Takes so many steps of a size on a device with a seed.
+type Take = fn(&Device, &Size, u64, u64) -> Result<Trace, TrainError>;
 
 /// What is checked.
 const STAGES: [(&str, Take); 4] =
@@ -85,6 +118,7 @@ const STAGES: [(&str, Take); 4] =
 /// A step that cannot be taken.
 pub fn self_check(
     device: &Device,
+    size: &Size,
     steps: u64,
     seed: u64,
     tolerance: f64,
@@ -92,8 +126,8 @@ pub fn self_check(
 ) -> Result<SelfCheck, TrainError> {
     let mut all = Vec::new();
     for (stage, take) in STAGES {
-        let checked =
-            compare(stage, &take(&Device::flex(), steps, seed)?, &take(device, steps, seed)?, tolerance);
+        let on = |device| take(device, size, steps, seed);
+        let checked = compare(stage, &on(&Device::flex())?, &on(device)?, tolerance);
         tell(&checked);
         all.extend(checked);
     }
@@ -101,12 +135,12 @@ pub fn self_check(
     Ok(SelfCheck { steps: all, first_difference, tolerance })
 }
 
-fn pretrain(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError> {
+fn pretrain(device: &Device, size: &Size, steps: u64, seed: u64) -> Result<Trace, TrainError> {
     let mut rng = rng::stream(seed, "self-check", 0);
-    let places = places(&mut rng);
+    let places = places(&mut rng, size.rows);
     // waves over the sphere, so that there is something to learn
     let waves: Vec<[f64; 3]> =
-        (0..FEATURES).map(|_| [0; 3].map(|_| 6.0 * rng.random::<f64>() - 3.0)).collect();
+        (0..size.features).map(|_| [0; 3].map(|_| 6.0 * rng.random::<f64>() - 3.0)).collect();
     let seen = |place: &Situation| {
         let (lat, lon) = (place.at.lat().to_radians(), place.at.lon().to_radians());
         let on_sphere = [lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()];
@@ -114,34 +148,36 @@ fn pretrain(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError>
         waves.iter().map(move |wave| along(wave).sin() as f32).collect::<Vec<f32>>()
     };
     let features: Vec<f32> = places.iter().flat_map(seen).collect();
-    let images = RowFeatures::Held(Tensor::from_data(TensorData::new(features, [ROWS, FEATURES]), device));
+    let no_room = || TrainError::corrupt("self-check", "the device has no room for its features");
+    let images = RowFeatures::hold(features, size.features, device).ok_or_else(no_room)?;
     let mut config = PretrainConfig {
-        batch: BATCH,
+        batch: size.batch,
         min_steps: steps,
         max_steps: steps,
         learned_temperatures: true,
-        queue: 2 * BATCH,
+        queue: 2 * size.batch,
         ..PretrainConfig::default()
     };
     config.mc.symmetric = true;
-    let mut stage = Pretrain::new(&places, images, &[], &location(), &config, seed, device);
+    let mut stage = Pretrain::new(&places, images, &[], &location(size), &config, seed, device);
     (0..steps).map(|step| stage.traced_step(step)).collect()
 }
 
 /// The presence loss with its random places, on a class matrix.
-fn finetune(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError> {
+fn finetune(device: &Device, size: &Size, steps: u64, seed: u64) -> Result<Trace, TrainError> {
     let device = device.clone().autodiff();
     let mut rng = rng::stream(seed, "self-check", 1);
-    let location = location();
-    let positions = position_features(&location.encoder, &places(&mut rng), &device);
+    let location = location(size);
+    let batch = size.batch;
+    let positions = position_features(&location.encoder, &places(&mut rng, 2 * batch), &device);
     let network = LocationClassifierConfig::new(location.network(), CLASSES).init(&device);
-    let classes = classes(BATCH, &device);
+    let classes = classes(batch, &device);
     let loss = PresenceConfig::default();
     Ok(trace(init::randomise(network, seed, "self-check/finetune"), steps, |network| {
-        let logits = network.forward(positions.clone().narrow(0, 0, 2 * BATCH));
+        let logits = network.forward(positions.clone());
         loss.loss(Observed {
-            logits: logits.clone().narrow(0, 0, BATCH),
-            background: Some(logits.narrow(0, BATCH, BATCH)),
+            logits: logits.clone().narrow(0, 0, batch),
+            background: Some(logits.narrow(0, batch, batch)),
             classes: classes.clone(),
             others: None,
             users: None,
@@ -151,31 +187,34 @@ fn finetune(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError>
 }
 
 /// Convolutions, batch normalisation and the mean over the picture.
-fn backbone(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError> {
+fn backbone(device: &Device, size: &Size, steps: u64, seed: u64) -> Result<Trace, TrainError> {
     let device = device.clone().autodiff();
-    let network = ImageClassifierConfig::new(BackboneKind::SmallCnn(8), CLASSES).init(&device);
-    Ok(on_pictures(network, steps, seed, "backbone", &device, |network, pictures| network.forward(pictures)))
+    let network = ImageClassifierConfig::new(size.backbone, CLASSES).init(&device);
+    Ok(on_pictures(network, (size.side, steps, seed), "backbone", &device, |network, pictures| {
+        network.forward(pictures)
+    }))
 }
 
 /// Layers of published backbones: depthwise and one-dimensional filters, pools with a border.
-fn layers(device: &Device, steps: u64, seed: u64) -> Result<Trace, TrainError> {
+fn layers(device: &Device, size: &Size, steps: u64, seed: u64) -> Result<Trace, TrainError> {
     let device = device.clone().autodiff();
     let network = Layers::new(CLASSES, &device);
-    Ok(on_pictures(network, steps, seed, "layers", &device, |network, pictures| network.forward(pictures)))
+    Ok(on_pictures(network, (size.side, steps, seed), "layers", &device, |network, pictures| {
+        network.forward(pictures)
+    }))
 }
 
 /// Steps of a classifier on pictures of noise, which it learns by heart.
 fn on_pictures<M: Module>(
     network: M,
-    steps: u64,
-    seed: u64,
+    (side, steps, seed): (usize, u64, u64),
     stage: &str,
     device: &Device,
     logits: impl Fn(&M, Tensor<4>) -> Tensor<2>,
 ) -> Trace {
     let mut rng = rng::stream(seed, "self-check", 2);
-    let pixels: Vec<f32> = (0..PICTURES * 3 * SIDE * SIDE).map(|_| 2.0 * rng.random::<f32>() - 1.0).collect();
-    let pictures: Tensor<4> = Tensor::from_data(TensorData::new(pixels, [PICTURES, 3, SIDE, SIDE]), device);
+    let pixels: Vec<f32> = (0..PICTURES * 3 * side * side).map(|_| 2.0 * rng.random::<f32>() - 1.0).collect();
+    let pictures: Tensor<4> = Tensor::from_data(TensorData::new(pixels, [PICTURES, 3, side, side]), device);
     let classes = classes(PICTURES, device);
     trace(init::randomise(network, seed, &format!("self-check/{stage}")), steps, |network| {
         cross_entropy(logits(network, pictures.clone()), classes.clone(), 0.1)
@@ -195,12 +234,13 @@ fn trace<M: Module>(mut network: M, steps: u64, loss: impl Fn(&M) -> Tensor<1>) 
     (0..steps).map(&mut step).collect()
 }
 
-fn places(rng: &mut ChaCha8Rng) -> Vec<Situation> {
-    (0..ROWS).map(|_| Situation::undated(Negatives::Sphere.draw(rng))).collect()
+fn places(rng: &mut ChaCha8Rng, rows: usize) -> Vec<Situation> {
+    (0..rows).map(|_| Situation::undated(Negatives::Sphere.draw(rng))).collect()
 }
 
-fn location() -> LocationConfig {
-    LocationConfig { hidden: 128, embedding: 64, ..LocationConfig::default() }
+fn location(size: &Size) -> LocationConfig {
+    let [hidden, embedding] = size.location;
+    LocationConfig { hidden, embedding, ..LocationConfig::default() }
 }
 
 /// `[rows]`, one after the other.
@@ -230,7 +270,9 @@ mod tests {
     #[test]
     fn the_cpu_agrees_with_itself_and_learns() {
         let mut told = Vec::new();
-        let check = self_check(&Device::flex(), 20, 3, 1e-3, |steps| told.extend_from_slice(steps)).unwrap();
+        let check =
+            self_check(&Device::flex(), &Size::SMALL, 20, 3, 1e-3, |steps| told.extend_from_slice(steps))
+                .unwrap();
         assert_eq!(check.first_difference, None);
         assert_eq!((check.steps.len(), &told), (80, &check.steps));
         for step in &check.steps {
@@ -260,7 +302,7 @@ mod tests {
         assert_eq!(first(&|other| other[9].0 = f64::NAN), Some(10));
         // another seed is another run: the check can fail on real numbers too
         for (stage, take) in STAGES {
-            let [a, b] = [1, 2].map(|seed| take(&Device::flex(), 3, seed).unwrap());
+            let [a, b] = [1, 2].map(|seed| take(&Device::flex(), &Size::SMALL, 3, seed).unwrap());
             assert!(!compare(stage, &a, &b, 1e-3)[0].agrees, "{stage}");
         }
     }
