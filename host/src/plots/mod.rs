@@ -27,7 +27,7 @@ pub use accuracy::{Series, accuracy_bars, label_ratio_lines};
 pub use bounds::{Bounds, MapError};
 pub use curves::{Curve, training_curves};
 pub use quantization::quantization;
-pub use range_map::{EmbeddingMap, RangeMap, embedding_map, range_map};
+pub use range_map::{Coloured, EmbeddingMap, RangeMap, embedding_map, range_map};
 pub use reliability::reliability_diagram;
 pub use timeline::{Timeline, trap_timeline};
 
