@@ -125,19 +125,19 @@ impl FeatureTable {
         if sound.is_some() {
             return Ok(sound);
         }
-        if damaged.is_none() && path.exists() {
-            voice.say(&format!("{:>18} {} is damaged: computing anew", "features", path.display()));
-        } else if let Some((table, bad)) = &damaged {
-            let rows: usize = bad.iter().map(|&block| key.rows_of(block).len()).sum();
-            let (path, all) = (path.display(), table.len());
-            let anew = format!("{path} is damaged: computing {rows} of its {all} pictures anew");
+        let anew = match damaged {
+            Some((table, bad)) => {
+                drop(table);
+                let rows: usize = bad.iter().map(|&block| key.rows_of(block).len()).sum();
+                let (path, all) = (path.display(), key.rows);
+                Some(format!("{path} is damaged: computing {rows} of its {all} pictures anew"))
+            }
+            None if path.exists() => Some(format!("{} is damaged: computing anew", path.display())),
+            None => of_other_weights(folder, key)
+                .map(|other| format!("{} is of other weights than these: computing anew", other.display())),
+        };
+        if let Some(anew) = anew {
             voice.say(&format!("{:>18} {anew}", "features"));
-        } else if let Some(other) = of_other_weights(folder, key) {
-            voice.say(&format!(
-                "{:>18} {} is of other weights than these: computing anew",
-                "features",
-                other.display()
-            ));
         }
         let part = path.with_extension("part");
         let io = || TrainError::io(&part);
