@@ -244,7 +244,7 @@ impl Bundle {
 pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::other("not a file name"))?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = parent.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+    let temporary = parent.join(temporary(&name.to_string_lossy(), std::process::id()));
     let write = || {
         let mut out = File::create(&temporary)?;
         fill(&mut out)?;
@@ -255,6 +255,32 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<
     write().inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
+}
+
+/// The name under which a process writes a file.
+fn temporary(name: &str, process: u32) -> String {
+    format!(".{name}.{process}.tmp")
+}
+
+/// The process that writes under a name of [`temporary`].
+fn writer(temporary: &str) -> Option<u32> {
+    let (name, process) = temporary.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
+    let id: u32 = process.parse().ok()?;
+    // as written: no sign, no zeros before it
+    (!name.is_empty() && id.to_string() == process).then_some(id)
+}
+
+/// Removes from a folder, not from those in it, what [`write_atomically`] of processes that were killed left
+/// half-written. Where there is no `/proc` to ask whether a process is gone, all stays.
+pub fn remove_leftovers(folder: &Path) {
+    let is_gone =
+        |id: u32| Path::new("/proc/self").exists() && !Path::new("/proc").join(id.to_string()).exists();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let left = entry.file_name().to_str().and_then(writer).is_some_and(is_gone);
+        if left && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn manifest_json(manifest: &Manifest) -> Vec<u8> {
@@ -456,6 +482,28 @@ mod tests {
         fs::write(dir.path().join(file::MANIFEST), br#"{"schema": 99, "future": true}"#).unwrap();
         let error = Bundle::open(dir.path()).unwrap_err().to_string();
         assert!(error.contains("schema is 99"), "{error}");
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_told_from_all_else() {
+        assert_eq!(writer(&temporary("a.b.safetensors", 4711)), Some(4711));
+        for other in ["a.4711.tmp", ".a.4711.tmp2", ".a.x.tmp", ".a.+5.tmp", ".a.05.tmp", "..5.tmp", ".5.tmp"]
+        {
+            assert_eq!(writer(other), None, "{other}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        // above what Linux hands out (2^22)
+        let gone = temporary("gone", u32::MAX);
+        let [own, plain] = [temporary("own", std::process::id()), "gone.tmp".to_string()];
+        for name in [&gone, &own, &plain] {
+            fs::write(dir.path().join(name), "half").unwrap();
+        }
+        fs::create_dir(dir.path().join(temporary("folder", u32::MAX))).unwrap();
+        remove_leftovers(dir.path());
+        remove_leftovers(&dir.path().join("missing"));
+        let is_there = |name: &String| dir.path().join(name).exists();
+        assert_eq!(is_there(&gone), !Path::new("/proc/self").exists());
+        assert!(is_there(&own) && is_there(&plain) && is_there(&temporary("folder", u32::MAX)));
     }
 
     #[test]

@@ -185,7 +185,7 @@ fn encoders(args: &EncodersArgs) -> Result<()> {
             .map(|(kind, encoder)| {
                 json!({
                     "kind": kind.name, "aliases": kind.aliases, "about": kind.about,
-                    "defaults": encoder, "features": encoder.dim(),
+                    "defaults": encoder, "features": encoder.dim(), "seam": encoder.has_seam(),
                 })
             })
             .collect();
@@ -195,6 +195,9 @@ fn encoders(args: &EncodersArgs) -> Result<()> {
         outln!("{}", kind.name);
         outln!("    {}", kind.about);
         outln!("    default: {encoder}");
+        let seam =
+            if encoder.has_seam() { "a jump: neighbours on its two sides are far apart" } else { "none" };
+        outln!("    seam at ±180°: {seam}");
         if !kind.aliases.is_empty() {
             outln!("    also: {}", kind.aliases.join(", "));
         }

@@ -1,9 +1,13 @@
 //! `csp-host map`.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, fmt, path::PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use csp_models::{place::LatLon, situation::Situation, time::YearFraction};
+use csp_models::{
+    place::LatLon,
+    situation::Situation,
+    time::{DateError, YearFraction},
+};
 
 use super::{
     Context,
@@ -24,7 +28,9 @@ use crate::{
 /// the legend counts both. Of a class of `csp-host add-class` they are its records. An embedding map
 /// colours each place by the first three principal components of its embedding: places of like colour are
 /// alike to the model.
-/// The maps are equirectangular, true to scale along their middle latitude.
+/// The maps are equirectangular, true to scale along their middle latitude (beyond 78°, where the true shape
+/// would be a needle, drawn wider). The coast is Natural Earth's at 1:110m, to about 30 km and without small
+/// islands: places at the shore can lie in its sea.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   csp-host map runs/first --class \"Panthera onca\" -o jaguar.png
@@ -42,10 +48,10 @@ pub struct MapArgs {
     /// Draw the embedding instead of a class; runs only.
     #[arg(long)]
     embedding: bool,
-    /// When, for a model that knows seasons: a day (2026-07-14) or a month (7, jul). Unset: the mean over
-    /// the year.
-    #[arg(long, value_name = "DAY|MONTH", value_parser = YearFraction::parse)]
-    date: Option<YearFraction>,
+    /// When, for a model that knows seasons: a day (2026-07-14) or the middle of a month (7, jul). Unset: the mean
+    /// over the year.
+    #[arg(long, value_name = "DAY|MONTH", value_parser = When::parse)]
+    date: Option<When>,
     /// The part of the Earth: WEST,SOUTH,EAST,NORTH in degrees, across 180° where EAST is below WEST, or
     /// `world`. Unset: around the places of the data and of the class.
     #[arg(long, value_name = "BOX", allow_hyphen_values = true)]
@@ -68,6 +74,31 @@ pub struct MapArgs {
     out: PathBuf,
 }
 
+/// A time of the year, and how it was named.
+#[derive(Clone, Copy, Debug)]
+struct When {
+    at: YearFraction,
+    /// A month: its middle.
+    month: bool,
+}
+
+impl When {
+    fn parse(text: &str) -> Result<Self, DateError> {
+        Ok(Self { at: YearFraction::parse(text)?, month: !text.contains('-') })
+    }
+}
+
+impl fmt::Display for When {
+    /// ` on 14 July`, ` in mid-July`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let day = self.at.to_string();
+        match day.split_once(' ').filter(|_| self.month) {
+            Some((_, month)) => write!(f, " in mid-{month}"),
+            None => write!(f, " on {day}"),
+        }
+    }
+}
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -84,10 +115,16 @@ pub fn run(args: &MapArgs, context: &Context) -> Result<()> {
     Ok(())
 }
 
+impl MapArgs {
+    fn at(&self) -> Option<YearFraction> {
+        self.date.map(|date| date.at)
+    }
+}
+
 /// What the title says of the season.
 fn season(args: &MapArgs, seasonal: bool, context: &Context) -> String {
     match (args.date, seasonal) {
-        (Some(date), true) => format!(" on {date}"),
+        (Some(date), true) => date.to_string(),
         (None, true) => ", mean over the year".into(),
         (Some(_), false) => {
             context.voice.say("note: this model knows no seasons, --date changes nothing");
@@ -122,7 +159,7 @@ fn range(
     let title = format!("{class}: where {name} expects it{}", season(args, model.is_seasonal(), context));
     let map = RangeMap { title: &title, bounds, seen: &seen, seen_are: &seen_are, grain: args.grain };
     plots::range_map(&args.out, &map, |places| {
-        evaluation::presence_map(model.as_ref() as &dyn Predictor, in_model, places, args.date)
+        evaluation::presence_map(model.as_ref() as &dyn Predictor, in_model, places, args.at())
     })?;
     Ok(())
 }
@@ -139,7 +176,7 @@ fn embed(args: &MapArgs, bounds: Bounds, name: &str, context: &Context) -> Resul
     };
     let map = EmbeddingMap { title: &title, bounds, grain: args.grain };
     plots::embedding_map(&args.out, &map, |places| {
-        let places: Vec<Situation> = places.iter().map(|&at| Situation::new(at, args.date)).collect();
+        let places: Vec<Situation> = places.iter().map(|&at| Situation::new(at, args.at())).collect();
         let rows = embedding::embeddings(&run.model, &places, &run.device)
             .ok_or("the model has no location branch: it was trained without places")?;
         Ok(embedding::principal_colours(&rows))
@@ -280,6 +317,18 @@ mod tests {
         assert_eq!(observed.of_class("yak", Bounds::world()).0, []);
         let elsewhere = Observed { taught: None, ..observed };
         assert_eq!(elsewhere.of_class("fox", Bounds::world()).1, "places in the data");
+    }
+
+    #[test]
+    fn a_month_is_not_a_day() {
+        let said = |text: &str| When::parse(text).unwrap().to_string();
+        for month in ["7", "jul", "July"] {
+            assert_eq!(said(month), " in mid-July");
+        }
+        assert_eq!(said("2026-07-14"), " on 14 July");
+        assert_eq!(said("2026-02-15"), " on 15 February");
+        assert_eq!(said("2"), " in mid-February");
+        assert!(When::parse("13").is_err());
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::{
     path::Path,
 };
 
-use csp_models::place::LatLon;
+use csp_models::{encoder::PositionEncoder, place::LatLon};
 use serde::Serialize;
 
 use super::{
-    DataError, Dataset, Format, Opened, Options, Split, check_images, inspect,
+    DataError, Dataset, Format, Opened, Options, Split, about_seam, check_images, inspect,
     problem::{Kind, Problem, Problems, Severity, quoted},
     text_map,
 };
@@ -62,6 +62,8 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// True when every place would also be one with latitude and longitude exchanged: only a look at the map tells.
     pub could_be_swapped: bool,
+    /// What the default location encoder makes of places on both sides of ±180°, where there are such.
+    pub seam: Option<String>,
     /// The map, drawn.
     #[serde(skip)]
     map: String,
@@ -135,6 +137,7 @@ fn summarise(opened: Opened, images: Option<ImageReport>) -> Report {
         errors: problems.total(Severity::Error),
         warnings: problems.total(Severity::Warning),
         problems: problems.iter().cloned().collect(),
+        seam: about_seam(rows, &PositionEncoder::default()),
         could_be_swapped: !places.is_empty() && places.iter().all(|place| place.lon().abs() <= 90.0),
         map: bounds.map_or(String::new(), |bounds| text_map::draw(&places, &bounds)),
     }
@@ -164,6 +167,7 @@ fn unusable(path: &Path, error: &DataError) -> Report {
         warnings: 0,
         problems: problems.iter().cloned().collect(),
         could_be_swapped: false,
+        seam: None,
         map: String::new(),
     }
 }
@@ -249,6 +253,9 @@ impl fmt::Display for Report {
                     f,
                     "          Is this the right part of the world? No longitude exceeds 90, so exchanged columns would not show otherwise."
                 )?;
+            }
+            if let Some(seam) = &self.seam {
+                writeln!(f, "          {seam}")?;
             }
         }
         self.write_problems(f)

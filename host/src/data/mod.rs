@@ -13,6 +13,7 @@
 //! | `fmow` | the tree of Functional Map of the World |
 //! | `geo_prior` | the JSONs of geo_prior's release: BirdSnap, NABirds, location lists |
 //! | `json`, `class_names`, `lineage` | what these share: lenient JSON, names of numbered classes, taxonomy |
+//! | `seam` | places on both sides of ±180°, where some encoders jump |
 //! | `swapped` | rows whose latitude and longitude may be exchanged though both are in range |
 //! | `rows` | from drafts of any format to rows: classes numbered, duplicates settled, digest taken |
 
@@ -33,6 +34,7 @@ mod lineage;
 mod locations;
 mod recognise;
 mod rows;
+mod seam;
 mod swapped;
 mod table;
 mod text_map;
@@ -62,6 +64,7 @@ use serde::{Deserialize, Serialize};
 
 use lineage::Lineages;
 use problem::{Kind, Problems, Severity};
+pub use seam::about_seam;
 pub use split::{SplitBy, SplitPlan};
 
 /// Largest JSON that is read, bytes.

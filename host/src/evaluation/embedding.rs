@@ -27,9 +27,12 @@ pub fn embeddings(model: &TrainedModel, places: &[Situation], device: &Device) -
     Some(places.chunks(BATCH).flat_map(embed).collect())
 }
 
-/// The first three principal components of rows, each stretched to 0 to 1: red, green, blue.
-pub fn principal_colours(rows: &[Vec<f32>]) -> Vec<[f64; 3]> {
-    let components = principal_components(rows, 3);
+/// The first three principal components of rows, each stretched to 0 to 1: red, green, blue; and the share of the
+/// rows' variance that each stands for, 0 to 1.
+pub fn principal_colours(rows: &[Vec<f32>]) -> (Vec<[f64; 3]>, [f64; 3]) {
+    let (components, of_variance) = principal_components(rows, 3);
+    let mut shares = [0.0; 3];
+    shares.iter_mut().zip(of_variance).for_each(|(share, of)| *share = of);
     let mut colours = vec![[0.5; 3]; rows.len()];
     for (channel, component) in components.iter().enumerate() {
         let mut sorted = component.clone();
@@ -41,12 +44,12 @@ pub fn principal_colours(rows: &[Vec<f32>]) -> Vec<[f64; 3]> {
             colour[channel] = ((value - low) / (high - low).max(1e-12)).clamp(0.0, 1.0);
         }
     }
-    colours
+    (colours, shares)
 }
 
-/// The rows' coordinates along their first `count` principal axes, an axis each, by the power method.
-/// Each axis points where its longest entry is positive.
-fn principal_components(rows: &[Vec<f32>], count: usize) -> Vec<Vec<f64>> {
+/// The rows' coordinates along their first `count` principal axes, an axis each, by the power method, and the
+/// axes' shares of the variance. Each axis points where its longest entry is positive.
+fn principal_components(rows: &[Vec<f32>], count: usize) -> (Vec<Vec<f64>>, Vec<f64>) {
     let width = rows.first().map_or(0, Vec::len);
     let n = rows.len().max(1) as f64;
     let mut mean = vec![0.0; width];
@@ -81,7 +84,12 @@ fn principal_components(rows: &[Vec<f32>], count: usize) -> Vec<Vec<f64>> {
             |row: &Vec<f32>| row.iter().zip(&mean).zip(axis).map(|((v, m), a)| (f64::from(*v) - m) * a).sum();
         rows.iter().map(one).collect()
     };
-    axes.iter().map(along).collect()
+    let all: f64 = (0..width).map(|i| covariance[i][i]).sum();
+    let share = |axis: &Vec<f64>| {
+        let own: f64 = covariance.iter().zip(axis).map(|(line, a)| a * dot(line, axis)).sum();
+        if all > 0.0 { (own / all).clamp(0.0, 1.0) } else { 0.0 }
+    };
+    (axes.iter().map(along).collect(), axes.iter().map(share).collect())
 }
 
 #[cfg(test)]
@@ -97,7 +105,7 @@ mod tests {
             [0.6 * a - 0.8 * b + 3.0, 0.8 * a + 0.6 * b - 1.0, c].map(|v| v as f32).to_vec()
         };
         let rows: Vec<Vec<f32>> = (0..4000).map(row).collect();
-        let found = principal_components(&rows, 3);
+        let (found, shares) = principal_components(&rows, 3);
         for (i, want) in [(777usize, 5.0 * 77.7f64.sin()), (2000, 5.0 * 200f64.sin())] {
             assert!((found[0][i] - want).abs() < 0.05, "{} is not {want}", found[0][i]);
         }
@@ -105,7 +113,14 @@ mod tests {
         for (component, amplitude) in found.iter().zip([5.0, 2.0, 0.5]) {
             assert!((spread(component) - amplitude / 2f64.sqrt()).abs() < 0.03);
         }
-        let colours = principal_colours(&rows);
-        assert!(colours.iter().flatten().all(|share| (0.0..=1.0).contains(share)));
+        // 25 : 4 : 0.25
+        for (share, want) in shares.into_iter().zip([0.855, 0.137, 0.0085]) {
+            assert!((share - want).abs() < 0.005, "{share} is not {want}");
+        }
+        let (colours, shares) = principal_colours(&rows);
+        assert!(colours.iter().flatten().chain(&shares).all(|share| (0.0..=1.0).contains(share)));
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{shares:?}");
+        let (colours, shares) = principal_colours(&vec![vec![2.0f32]; 5]);
+        assert_eq!((colours.len(), shares), (5, [0.0; 3]));
     }
 }

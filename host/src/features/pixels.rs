@@ -1,5 +1,6 @@
 //! Decoded, upright, resized pictures in one flat file `[N, height, width, 3]`, so that an epoch
 //! decodes no JPEG. Batches are read with `pread`; the operating system keeps what fits in memory.
+//! Behind the pixels is their SHA-256: a file that does not agree with it is decoded anew.
 
 use std::{
     fs::{self, File},
@@ -23,6 +24,8 @@ use crate::{
 
 /// Pictures decoded between two writes.
 const CHUNK: usize = 256;
+/// Bytes of the check behind the pixels.
+const CHECK: usize = 32;
 
 /// The pictures of a training set at one input size.
 #[derive(Debug)]
@@ -33,12 +36,14 @@ pub struct PixelCache {
     stride: usize,
     len: usize,
     digest: String,
+    content: String,
 }
 
 impl PixelCache {
     /// Opens the cache of these pictures in `folder`, or decodes them into it. A cache counts as
     /// that of the same pictures when names, sizes and times of change of the files agree; it
-    /// appears under its name only when complete. `stop` is asked between chunks.
+    /// appears under its name only when complete. One that is damaged is replaced, which is said; who
+    /// reads from the old file meanwhile keeps it. `stop` is asked between chunks.
     ///
     /// # Errors
     /// The first picture that cannot be decoded; a full disk; `Ok(None)` when stopped.
@@ -52,14 +57,19 @@ impl PixelCache {
         let digest = digest(pictures, input).map_err(|(path, source)| TrainError::Io { path, source })?;
         let path = folder.join(format!("pixels-{digest}.u8"));
         let stride = input.width as usize * input.height as usize * 3;
-        let whole = (stride * pictures.len()) as u64;
-        if !fs::metadata(&path).is_ok_and(|m| m.len() == whole)
-            && !decode_all(&path, pictures, input, voice, stop)?
-        {
-            return Ok(None);
+        let found = checked(&path, (stride * pictures.len()) as u64).map_err(TrainError::io(&path))?;
+        if matches!(found, Found::Damaged) {
+            let path = path.display();
+            voice.say(&format!("{:>18} {path} is damaged or of an older csp-host: decoding anew", "decode"));
         }
-        let file = File::open(&path).map_err(TrainError::io(&path))?;
-        Ok(Some(Self { file, path, stride, len: pictures.len(), digest }))
+        let (file, content) = match found {
+            Found::Sound(file, content) => (file, content),
+            Found::Damaged | Found::Nothing => match decode_all(&path, pictures, input, voice, stop)? {
+                Some(content) => (File::open(&path).map_err(TrainError::io(&path))?, content),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Self { file, path, stride, len: pictures.len(), digest, content }))
     }
 
     /// Number of pictures.
@@ -78,19 +88,8 @@ impl PixelCache {
     }
 
     /// SHA-256 of all pixels, hex: of what the photographs show, wherever they lie and whenever copied.
-    ///
-    /// # Errors
-    /// The system's reason, naming the file.
-    pub fn content(&self) -> Result<String, TrainError> {
-        let io = || TrainError::io(&self.path);
-        let mut file = File::open(&self.path).map_err(io())?;
-        let (mut hash, mut block) = (Sha256::new(), vec![0u8; 1 << 20]);
-        loop {
-            match file.read(&mut block).map_err(io())? {
-                0 => return Ok(hex(&hash.finalize())),
-                read => hash.update(&block[..read]),
-            }
-        }
+    pub fn content(&self) -> &str {
+        &self.content
     }
 
     /// The pixels `[height, width, 3]` of a picture, over `out`.
@@ -102,6 +101,38 @@ impl PixelCache {
         let at = (index * self.stride) as u64;
         read_at(&self.file, out, at).map_err(TrainError::io(&self.path))
     }
+}
+
+/// What lies under a cache's name.
+enum Found {
+    Nothing,
+    Damaged,
+    /// With the SHA-256 of its pixels, hex.
+    Sound(File, String),
+}
+
+/// Reads a cache of so many bytes of pixels once, and compares them with the check behind them.
+fn checked(path: &Path, pixels: u64) -> io::Result<Found> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(error),
+    };
+    if file.metadata()?.len() != pixels + CHECK as u64 {
+        return Ok(Found::Damaged);
+    }
+    let (mut hash, mut block) = (Sha256::new(), vec![0u8; 1 << 20]);
+    let mut left = pixels;
+    while left > 0 {
+        let part = &mut block[..left.min(1 << 20) as usize];
+        file.read_exact(part)?;
+        hash.update(&*part);
+        left -= part.len() as u64;
+    }
+    let mut stored = [0; CHECK];
+    file.read_exact(&mut stored)?;
+    let content = hash.finalize();
+    Ok(if content[..] == stored { Found::Sound(file, hex(&content)) } else { Found::Damaged })
 }
 
 #[cfg(unix)]
@@ -141,22 +172,26 @@ fn digest(pictures: &[PathBuf], input: &ImageInput) -> Result<String, (PathBuf, 
     Ok(hex(&hash.finalize()).chars().take(16).collect())
 }
 
-/// True when all were written, false when stopped.
+/// Writes the pixels and their check; SHA-256 of the pixels, hex, or `None` when stopped.
 fn decode_all(
     path: &Path,
     pictures: &[PathBuf],
     input: &ImageInput,
     voice: Voice,
     stop: &dyn Fn() -> bool,
-) -> Result<bool, TrainError> {
+) -> Result<Option<String>, TrainError> {
     let mut progress = Progress::new(voice, "decode", 0, pictures.len() as u64);
     let mut refused: Option<PictureError> = None;
-    let mut stopped = false;
+    let (mut stopped, mut content) = (false, String::new());
     let written = write_atomically(path, |out| {
+        let mut hash = Sha256::new();
         for (i, chunk) in pictures.chunks(CHUNK).enumerate() {
             let decoded: Result<Vec<_>, _> = chunk.par_iter().map(|p| picture::load(p, input)).collect();
             match decoded {
-                Ok(decoded) => decoded.iter().try_for_each(|pixels| out.write_all(pixels))?,
+                Ok(decoded) => decoded.iter().try_for_each(|pixels| {
+                    hash.update(pixels);
+                    out.write_all(pixels)
+                })?,
                 Err(error) => {
                     refused = Some(error);
                     return Err(io::Error::other("a picture was refused"));
@@ -168,15 +203,17 @@ fn decode_all(
             }
             progress.at((i * CHUNK + chunk.len()) as u64, || "pictures".into());
         }
-        Ok(())
+        let check = hash.finalize();
+        content = hex(&check);
+        out.write_all(&check)
     });
     match (written, refused) {
         (_, Some(error)) => Err(error.into()),
-        (Err(_), None) if stopped => Ok(false),
+        (Err(_), None) if stopped => Ok(None),
         (Err(error), None) => Err(TrainError::io(path)(error)),
         (Ok(()), None) => {
             progress.done(&format!("{} pictures", pictures.len()));
-            Ok(true)
+            Ok(Some(content))
         }
     }
 }
@@ -217,6 +254,37 @@ mod tests {
         // a changed picture is another cache
         image::RgbImage::new(30, 30).save(&files[3]).unwrap();
         assert_ne!(open(dir.path(), &files).unwrap().unwrap().digest(), cache.digest());
+    }
+
+    #[test]
+    fn a_damaged_cache_is_decoded_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = pictures(dir.path(), 5);
+        let first = open(dir.path(), &files).unwrap().unwrap();
+        let sound = fs::read(&first.path).unwrap();
+        let pixels = 5 * 16 * 16 * 3;
+        assert_eq!(sound.len(), pixels + CHECK);
+        assert_eq!(first.content(), csp_models::bundle::sha256_hex(&sound[..pixels]));
+        let flipped = |at: usize| {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        // (what lies there: damage in the pixels, in the check, a cut, and a file without a check)
+        let cut = sound[..100].to_vec();
+        for damaged in [flipped(7), flipped(pixels + 3), cut, sound[..pixels].to_vec()] {
+            fs::write(&first.path, damaged).unwrap();
+            let again = open(dir.path(), &files).unwrap().unwrap();
+            assert_eq!(again.content(), first.content());
+            assert_eq!(fs::read(&again.path).unwrap(), sound);
+            // and the next one finds it sound
+            assert_eq!(open(dir.path(), &files).unwrap().unwrap().content(), first.content());
+        }
+        // who is stopped leaves what is there
+        fs::write(&first.path, flipped(7)).unwrap();
+        let stopped = PixelCache::open(dir.path(), &files, &INPUT, Voice::Silent, &|| true).unwrap();
+        assert!(stopped.is_none());
+        assert_eq!(fs::read(&first.path).unwrap(), flipped(7));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! A line of JSON (what pictures, which weights, how many), then blocks of 128 rows with the first 8
 //! bytes of their SHA-256 behind them. The file grows under the name `….part` and takes its own when
 //! complete: a kill costs the block in work. It is then memory-mapped: a table larger than memory can
-//! be walked through, the operating system keeps what fits, and each block is checked when first looked at.
+//! be walked through, and the operating system keeps what fits. All blocks are checked when it is opened (a
+//! row is less to read than the picture it is of, which is checked too), and damaged ones computed anew.
 
 use std::{
     fs::{self, File},
@@ -14,6 +15,7 @@ use std::{
 };
 
 use memmap2::Mmap;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -106,7 +108,8 @@ pub struct FeatureTable {
 impl FeatureTable {
     /// Opens the table of that key in `folder`, or computes it: `compute` gives the features of a
     /// range of pictures, row by row. Goes on where an earlier process was stopped; says so when there
-    /// is a table of the same pictures by other weights, which is of no use.
+    /// is a table of the same pictures by other weights, which is of no use, or a damaged one, of which the
+    /// sound blocks are taken over. It is replaced when all is there: who reads from it meanwhile keeps it.
     ///
     /// # Errors
     /// Those of `compute`, a full disk; `Ok(None)` when `stop` says so, asked between blocks.
@@ -118,15 +121,23 @@ impl FeatureTable {
         compute: &mut dyn FnMut(Range<usize>) -> Result<Vec<f32>, TrainError>,
     ) -> Result<Option<Self>, TrainError> {
         let path = folder.join(key.name());
-        if let Some(table) = Self::complete(&path, key)? {
-            return Ok(Some(table));
+        let Lying { sound, damaged } = Self::lying(&path, key)?;
+        if sound.is_some() {
+            return Ok(sound);
         }
-        if let Some(other) = of_other_weights(folder, key) {
-            voice.say(&format!(
-                "{:>18} {} is of other weights than these: computing anew",
-                "features",
-                other.display()
-            ));
+        let anew = match damaged {
+            Some((table, bad)) => {
+                drop(table);
+                let rows: usize = bad.iter().map(|&block| key.rows_of(block).len()).sum();
+                let (path, all) = (path.display(), key.rows);
+                Some(format!("{path} is damaged: computing {rows} of its {all} pictures anew"))
+            }
+            None if path.exists() => Some(format!("{} is damaged: computing anew", path.display())),
+            None => of_other_weights(folder, key)
+                .map(|other| format!("{} is of other weights than these: computing anew", other.display())),
+        };
+        if let Some(anew) = anew {
+            voice.say(&format!("{:>18} {anew}", "features"));
         }
         let part = path.with_extension("part");
         let io = || TrainError::io(&part);
@@ -134,8 +145,9 @@ impl FeatureTable {
             File::options().read(true).write(true).create(true).truncate(false).open(&part).map_err(io())?;
         // a second process of the same key waits, and then finds the work done
         let _ = file.lock();
-        if let Some(table) = Self::complete(&path, key)? {
-            return Ok(Some(table));
+        let Lying { sound, damaged } = Self::lying(&path, key)?;
+        if sound.is_some() {
+            return Ok(sound);
         }
         let done = whole_blocks(&file, key);
         file.set_len(if done == 0 { 0 } else { key.length(done) }).map_err(io())?;
@@ -146,8 +158,11 @@ impl FeatureTable {
         let mut progress = Progress::new(voice, "features", (done * BLOCK) as u64, key.rows as u64);
         for block in done..key.blocks() {
             let rows = key.rows_of(block);
-            let mut bytes: Vec<u8> =
-                compute(rows.clone())?.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let kept = damaged.as_ref().and_then(|(table, _)| table.block(block).ok());
+            let mut bytes: Vec<u8> = match kept {
+                Some(bytes) => bytes.to_vec(),
+                None => compute(rows.clone())?.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            };
             if bytes.len() != rows.len() * key.width * 4 {
                 let reason = format!("{} bytes for {} rows of {}", bytes.len(), rows.len(), key.width);
                 return Err(TrainError::corrupt(&part, reason));
@@ -161,9 +176,22 @@ impl FeatureTable {
             }
         }
         file.sync_all().map_err(io())?;
+        // Windows replaces no file that is mapped
+        drop(damaged);
         fs::rename(&part, &path).map_err(io())?;
         progress.done(&format!("{} pictures", key.rows));
         Self::complete(&path, key)
+    }
+
+    /// The table that lies under its name, by whether all of its blocks agree with their checks.
+    fn lying(path: &Path, key: &TableKey) -> Result<Lying, TrainError> {
+        let Some(table) = Self::complete(path, key)? else { return Ok(Lying::default()) };
+        let bad: Vec<usize> =
+            (0..key.blocks()).into_par_iter().filter(|&block| table.block(block).is_err()).collect();
+        Ok(match bad.is_empty() {
+            true => Lying { sound: Some(table), damaged: None },
+            false => Lying { sound: None, damaged: Some((table, bad)) },
+        })
     }
 
     fn complete(path: &Path, key: &TableKey) -> Result<Option<Self>, TrainError> {
@@ -235,8 +263,16 @@ impl FeatureTable {
     }
 
     fn damaged(&self) -> TrainError {
-        TrainError::corrupt(&self.path, "a block is damaged: delete the file to compute it anew")
+        TrainError::corrupt(&self.path, "a block is damaged since it was opened: --resume computes it anew")
     }
+}
+
+/// What lies under a table's name.
+#[derive(Default)]
+struct Lying {
+    sound: Option<FeatureTable>,
+    /// With its damaged blocks.
+    damaged: Option<(FeatureTable, Vec<usize>)>,
 }
 
 /// A file as memory, for reading.
@@ -362,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn other_weights_are_noticed_and_damage_is_named() {
+    fn other_weights_are_noticed() {
         let dir = tempfile::tempdir().unwrap();
         open(dir.path(), &key("ab"), 99);
         assert!(of_other_weights(dir.path(), &key("ab")).is_none());
@@ -371,16 +407,53 @@ mod tests {
         assert_eq!(computed.len(), 3);
         let other = TableKey { pictures: "q".repeat(64), ..key("ef") };
         assert!(of_other_weights(dir.path(), &other).is_none());
+    }
 
+    #[test]
+    fn damaged_blocks_alone_are_computed_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path(), &key("ab"), 99);
         let path = dir.path().join(key("ab").name());
+        let sound = fs::read(&path).unwrap();
+        let all: Vec<usize> = (0..300).collect();
+        let expected: Vec<f32> = all.iter().flat_map(|&i| row(i)).collect();
+        let flipped = |at: &[usize]| {
+            let mut bytes = sound.clone();
+            at.iter().for_each(|&at| bytes[at] ^= 4);
+            bytes
+        };
+        let (first, last) = (key("ab").start(0) as usize, sound.len() - 1);
+        // (what lies there, the first row of each block that is computed again)
+        for (damaged, again) in [
+            (flipped(&[last - 20]), vec![256]),
+            (flipped(&[first + 9, last]), vec![0, 256]),
+            (flipped(&[3]), vec![0, 128, 256]),
+            (sound[..last].to_vec(), vec![0, 128, 256]),
+        ] {
+            fs::write(&path, damaged).unwrap();
+            let (table, computed) = open(dir.path(), &key("ab"), 99);
+            assert_eq!(computed.iter().map(|rows| rows.start).collect::<Vec<_>>(), again);
+            assert_eq!(table.unwrap().rows(&all).unwrap(), expected);
+            assert_eq!(fs::read(&path).unwrap(), sound);
+            let (_, computed) = open(dir.path(), &key("ab"), 99);
+            assert!(computed.is_empty());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn who_reads_from_a_damaged_table_keeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path(), &key("ab"), 99);
+        let path = dir.path().join(key("ab").name());
+        let reader = FeatureTable::complete(&path, &key("ab")).unwrap().unwrap();
         let mut bytes = fs::read(&path).unwrap();
         let last = bytes.len() - 20;
         bytes[last] ^= 4;
         fs::write(&path, bytes).unwrap();
-        let (table, _) = open(dir.path(), &key("ab"), 99);
-        let table = table.unwrap();
-        assert_eq!(table.rows(&[3]).unwrap(), row(3));
-        let error = table.rows(&[299]).unwrap_err().to_string();
-        assert!(error.contains("features-pppp") && error.contains("damaged"), "{error}");
+        open(dir.path(), &key("ab"), 99);
+        assert_eq!(reader.rows(&[3]).unwrap(), row(3));
+        let error = reader.rows(&[299]).unwrap_err().to_string();
+        assert!(error.contains("features-pppp") && error.contains("--resume"), "{error}");
     }
 }

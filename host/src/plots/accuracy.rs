@@ -4,7 +4,11 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::{FUSED, IMAGE, PLACE, PlotError, save};
+use super::{
+    FUSED, IMAGE, PLACE, PlotError,
+    legend::{Legend, fitted},
+    save,
+};
 use crate::evaluation::Evaluation;
 
 /// In the order of a sweep's methods: image only, supervised location, CSP, then the others.
@@ -28,12 +32,13 @@ pub fn accuracy_bars(path: &Path, title: &str, evaluation: &Evaluation) -> Resul
         groups.push((class.class.clone(), bars));
     }
     let width = (120 + 64 * groups.len()).max(480) as u32;
+    let (title, size) = fitted(title, 18, width - 24);
     save(path, (width, 360), |area| {
         let mut chart = ChartBuilder::on(area)
-            .caption(title, ("sans-serif", 18))
+            .caption(title, ("sans-serif", size))
             .margin(12)
             .x_label_area_size(60)
-            .y_label_area_size(44)
+            .y_label_area_size(66)
             .build_cartesian_2d(-0.2..groups.len() as f64, 0.0..1.0)?;
         chart
             .configure_mesh()
@@ -58,7 +63,7 @@ pub fn accuracy_bars(path: &Path, title: &str, evaluation: &Evaluation) -> Resul
         for (i, (name, colour)) in
             [("image alone", IMAGE), ("place alone", PLACE), ("image and place", FUSED)].iter().enumerate()
         {
-            let (x, y) = (60 + 140 * i as i32, 342);
+            let (x, y) = (78 + 130 * i as i32, 342);
             area.draw(&Rectangle::new([(x, y - 9), (x + 10, y + 1)], colour.filled()))?;
             area.draw_text(name, &("sans-serif", 12).into_font().color(&BLACK), (x + 15, y - 9))?;
         }
@@ -87,12 +92,18 @@ pub fn label_ratio_lines(path: &Path, title: &str, series: &[Series]) -> Result<
     shares.sort_by(f64::total_cmp);
     shares.dedup();
     let position = |share: f64| shares.iter().position(|&s| s == share).unwrap_or(0) as f64;
-    save(path, (640, 400), |area| {
-        let mut chart = ChartBuilder::on(area)
-            .caption(title, ("sans-serif", 18))
+    let entries: Vec<(String, RGBColor)> =
+        series.iter().map(|series| series.name.clone()).zip(METHODS.into_iter().cycle()).collect();
+    let (width, height) = (640, 400);
+    let legend = Legend::new(&entries, width - 100);
+    let (title, size) = fitted(title, 18, width - 28);
+    save(path, (width, height + legend.height()), |area| {
+        let (upper, _) = area.split_vertically(height);
+        let mut chart = ChartBuilder::on(&upper)
+            .caption(title, ("sans-serif", size))
             .margin(14)
             .x_label_area_size(40)
-            .y_label_area_size(50)
+            .y_label_area_size(66)
             .build_cartesian_2d(
                 -0.4..shares.len() as f64 - 0.6,
                 (low - 0.02).max(0.0)..(high + 0.02).min(1.0),
@@ -116,21 +127,12 @@ pub fn label_ratio_lines(path: &Path, title: &str, series: &[Series]) -> Result<
             // side by side, or error bars hide each other
             let position = |share: f64| position(share) + 0.035 * (i as f64 - middle);
             let line = series.points.iter().map(|p| (position(p.0), p.1));
-            chart
-                .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
-                .label(&series.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(3)));
+            chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
             let bars = series.points.iter().map(|&(share, mean, sd)| {
                 ErrorBar::new_vertical(position(share), mean - sd, mean, mean + sd, colour.filled(), 8)
             });
             chart.draw_series(bars)?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.2))
-            .draw()?;
-        Ok(())
+        legend.draw(area, (80, height as i32 - 8))
     })
 }

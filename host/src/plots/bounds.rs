@@ -71,14 +71,18 @@ impl fmt::Display for Bounds {
     }
 }
 
+/// Shapes of a box around places, from narrow to wide: a needle leaves most of a picture white.
+const SHAPES: (f64, f64) = (0.75, 2.5);
+
 impl Bounds {
     /// All of it.
     pub fn world() -> Self {
         Self { south: -90.0, north: 90.0, west: -180.0, east: 180.0 }
     }
 
-    /// The smallest box around places, widened by a tenth and to half a degree at least; `None` without
-    /// places. It lies across the antimeridian where that makes it less than half as wide.
+    /// The smallest box around places, widened by a tenth, to half a degree at least and to a shape that can be
+    /// looked at; `None` without places. It lies across the antimeridian where that makes it less than half
+    /// as wide.
     pub fn around(places: &[LatLon]) -> Option<Self> {
         let sorted = |of: fn(LatLon) -> f64| {
             let mut values: Vec<f64> = places.iter().map(|&place| of(place)).collect();
@@ -98,12 +102,37 @@ impl Bounds {
         };
         let room = |extent: f64| (extent * 0.05).max((0.5 - extent) / 2.0);
         let (lat, lon) = (room(north - south), room(east - west));
-        Some(Self {
+        let around = Self {
             south: (south - lat).max(-90.0),
             north: (north + lat).min(90.0),
             west: (west - lon).max(-180.0),
             east: if east > 180.0 { east + lon } else { (east + lon).min(180.0) },
-        })
+        };
+        Some(around.filled_out())
+    }
+
+    /// With its shorter side lengthened on both ends, up to the ends of the Earth, where it is a needle.
+    fn filled_out(self) -> Self {
+        let shape = self.shape();
+        let (lon, lat) = self.extent();
+        if shape < SHAPES.0 {
+            let add = (lon * SHAPES.0 / shape).min(360.0) - lon;
+            let (west, east) = (self.west - add / 2.0, self.east + add / 2.0);
+            let turn = if west < -180.0 { 360.0 } else { 0.0 };
+            return Self { west: west + turn, east: east + turn, ..self };
+        }
+        let add = (lat * shape / SHAPES.1 - lat).max(0.0);
+        // what one end has no room for the other takes
+        let south = (self.south - add / 2.0).min(90.0 - lat - add).max(-90.0);
+        Self { south, north: (south + lat + add).min(90.0), ..self }
+    }
+
+    /// Width for a height of 1 as it is drawn: true along its middle latitude, but beyond 78° as wide as there;
+    /// the true shape would be a needle.
+    pub(super) fn shape(&self) -> f64 {
+        let (lon, lat) = self.extent();
+        let middle = (self.south + self.north) / 2.0;
+        lon * middle.to_radians().cos().max(0.2) / lat
     }
 
     /// Degrees east to west and north to south.
@@ -153,6 +182,33 @@ mod tests {
     }
 
     #[test]
+    fn the_box_around_places_is_no_needle() {
+        let around = |places: &[(f64, f64)]| {
+            let places: Vec<LatLon> =
+                places.iter().map(|&(lat, lon)| LatLon::new(lat, lon).unwrap()).collect();
+            let bounds = Bounds::around(&places).unwrap();
+            assert!(places.iter().all(|&place| bounds.contains(place)), "{bounds}");
+            assert_eq!(bounds.to_string().parse(), Ok(bounds), "as it is said it can be asked for");
+            assert!((-90.0..bounds.north).contains(&bounds.south) && bounds.north <= 90.0, "{bounds}");
+            bounds
+        };
+        let shaped = |bounds: Bounds, shape: f64| assert!((bounds.shape() - shape).abs() < 0.05, "{bounds}");
+        // along a meridian, near the antimeridian too
+        for lon in [10.0, -179.9, 179.9] {
+            shaped(around(&[(-20.0, lon), (20.0, lon)]), 0.75);
+        }
+        // along a parallel
+        shaped(around(&[(0.0, -20.0), (0.0, 20.0)]), 2.5);
+        // by the pole the other end takes what this one has no room for
+        let arctic = around(&[(85.0, -100.0), (86.0, 100.0), (85.5, 0.0), (85.0, 170.0)]);
+        assert!(arctic.north > 89.0 && arctic.south < 80.0, "{arctic}");
+        // what has a shape stays as it is
+        assert_eq!(around(&[(40.0, 0.0), (50.0, 20.0)]), "-1,39.5,21,50.5".parse().unwrap());
+        let world = around(&[(-89.0, -180.0), (89.0, 180.0), (0.0, 0.0), (0.0, 100.0), (0.0, -90.0)]);
+        assert_eq!((world.west, world.east), (-180.0, 180.0));
+    }
+
+    #[test]
     fn the_box_around_places_is_the_smaller_one() {
         let around = |lons: &[f64]| {
             let places: Vec<LatLon> = lons.iter().map(|&lon| LatLon::new(-17.0, lon).unwrap()).collect();
@@ -168,6 +224,7 @@ mod tests {
         assert!(world.west == -180.0 && world.east == 180.0, "{world}");
         for lon in [12.0, 180.0, -180.0] {
             let one = around(&[lon]).unwrap();
+            assert!((-180.0..180.0).contains(&one.west), "{one}");
             assert!(one.extent().0 > 0.249 && one.extent().1 > 0.49, "{one}");
             assert!(
                 one.contains(LatLon::new(-17.0, lon).unwrap()) && one.to_string().parse() == Ok(one),

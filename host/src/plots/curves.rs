@@ -4,7 +4,11 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::{FUSED, PLACE, PlotError, save};
+use super::{
+    FUSED, PLACE, PlotError,
+    legend::{Legend, fitted},
+    save,
+};
 
 /// One stage of a run.
 #[derive(Clone, Debug)]
@@ -34,9 +38,17 @@ pub fn training_curves(path: &Path, title: &str, curves: &[Curve]) -> Result<(),
     }
     let columns = shown.len().min(COLUMNS);
     let rows = shown.len().div_ceil(columns);
-    save(path, (360 * columns as u32, 250 * rows as u32 + 40), |area| {
-        let area = area.titled(title, ("sans-serif", 18))?;
-        for (panel, curve) in area.split_evenly((rows, columns)).iter().zip(shown) {
+    let held = shown.iter().any(|curve| !curve.holdout.is_empty());
+    // one line alone needs no name
+    let entries = if held { vec![("training".into(), FUSED), ("held out".into(), PLACE)] } else { vec![] };
+    let (width, height) = (360 * columns as u32, 250 * rows as u32 + 40);
+    let legend = Legend::new(&entries, width - 92);
+    let (title, size) = fitted(title, 18, width - 20);
+    save(path, (width, height + legend.height()), |area| {
+        let (upper, _) = area.split_vertically(height);
+        legend.draw(area, (72, height as i32 - 4))?;
+        let panels = upper.titled(&title, ("sans-serif", size))?;
+        for (panel, curve) in panels.split_evenly((rows, columns)).iter().zip(shown) {
             let all = || curve.loss.iter().chain(&curve.holdout);
             let steps = all().map(|(step, _)| *step).max().unwrap_or(1);
             let low = all().map(|(_, loss)| *loss).fold(f64::INFINITY, f64::min);
@@ -61,9 +73,7 @@ pub fn training_curves(path: &Path, title: &str, curves: &[Curve]) -> Result<(),
                 .y_desc("loss")
                 .y_label_formatter(&|loss| format!("{loss:.digits$}"))
                 .draw()?;
-            let series = [("training", &curve.loss, FUSED), ("held out", &curve.holdout, PLACE)];
-            let both = !curve.holdout.is_empty();
-            for (name, points, colour) in series {
+            for (points, colour) in [(&curve.loss, FUSED), (&curve.holdout, PLACE)] {
                 if points.is_empty() {
                     continue;
                 }
@@ -75,19 +85,7 @@ pub fn training_curves(path: &Path, title: &str, curves: &[Curve]) -> Result<(),
                         .filter(|_| points.len() == 1)
                         .map(|&point| Circle::new(point, 3, colour.filled())),
                 )?;
-                let drawn = chart.draw_series(line)?;
-                if both {
-                    drawn.label(name).legend(move |(x, y)| {
-                        PathElement::new([(x, y), (x + 14, y)], colour.stroke_width(3))
-                    });
-                }
-            }
-            if both {
-                chart
-                    .configure_series_labels()
-                    .position(SeriesLabelPosition::MiddleRight)
-                    .background_style(WHITE.mix(0.8))
-                    .draw()?;
+                chart.draw_series(line)?;
             }
         }
         Ok(())

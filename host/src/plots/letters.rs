@@ -65,6 +65,11 @@ impl Glyph {
     }
 }
 
+/// Whether there is a glyph of a letter; else a question mark stands for it.
+pub(super) fn has(letter: char) -> bool {
+    LETTERS.glyphs.contains_key(&letter)
+}
+
 /// Width and height of a line of text at `size` pixels an em.
 pub(super) fn extent(text: &str, size: f64) -> (f64, f64) {
     let advance: f64 = text.chars().filter_map(|letter| LETTERS.glyph(letter)).map(|g| g.advance).sum();

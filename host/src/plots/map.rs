@@ -1,12 +1,12 @@
 //! The parts that maps share: the projection of a box of the Earth, coasts and graticule.
 //!
-//! Equirectangular, true to scale along the middle latitude of the box: both coordinates stay straight,
-//! so that a raster of the box is a raster of the picture.
+//! Equirectangular, true to scale along the middle latitude of the box (but near the poles, see
+//! [`Bounds::shape`]): both coordinates stay straight, so that a raster of the box is a raster of the picture.
 
 use csp_models::place::LatLon;
 use plotters::prelude::*;
 
-use super::{Area, bounds::Bounds};
+use super::{Area, bounds::Bounds, legend::wide};
 use crate::coastline;
 
 /// A box on the picture.
@@ -21,10 +21,7 @@ pub(super) struct Frame {
 impl Frame {
     /// The largest frame within `limit` pixels.
     pub fn new(bounds: Bounds, origin: (i32, i32), limit: (u32, u32)) -> Self {
-        let (lon, lat) = bounds.extent();
-        let middle = (bounds.south + bounds.north) / 2.0;
-        // near a pole the true shape would be a needle
-        let aspect = lon * middle.to_radians().cos().max(0.2) / lat;
+        let aspect = bounds.shape();
         let (w, h) = (f64::from(limit.0), f64::from(limit.1));
         let size = if w / h > aspect { (h * aspect, h) } else { (w, w / aspect) };
         Self { bounds, origin, size: (size.0.round().max(60.0) as u32, size.1.round().max(60.0) as u32) }
@@ -91,11 +88,11 @@ impl Frame {
         let (right, bottom) = (left + w as i32, top + h as i32);
         let text = |h_pos, v_pos| {
             use plotters::style::text_anchor::Pos;
-            ("sans-serif", 12).into_font().color(&BLACK.mix(0.75)).pos(Pos::new(h_pos, v_pos))
+            ("sans-serif", DEGREES).into_font().color(&BLACK.mix(0.75)).pos(Pos::new(h_pos, v_pos))
         };
         use plotters::style::text_anchor::{HPos, VPos};
         let thin = BLACK.mix(0.16);
-        for lon in ticks(west, east, w / 100) {
+        for lon in meridians(west, east, w) {
             let (x, _) = self.project(lon, 0.0);
             area.draw(&PathElement::new([(x, top), (x, bottom)], thin))?;
             area.draw_text(&meridian(lon), &text(HPos::Center, VPos::Top), (x, bottom + 6))?;
@@ -164,13 +161,42 @@ impl Frame {
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
+/// Size of the degrees' letters.
+const DEGREES: i32 = 12;
+/// Room between the names of two meridians, pixels.
+const APART: f64 = 12.0;
+/// Steps of a graticule, degrees.
+const STEPS: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 45.0, 60.0];
+
 /// Round degrees in an interval, about `count` of them.
 fn ticks(low: f64, high: f64, count: u32) -> Vec<f64> {
-    const STEPS: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 45.0, 60.0];
     let wanted = (high - low) / f64::from(count.max(2));
     let step = STEPS.into_iter().find(|step| *step >= wanted).unwrap_or(60.0);
+    multiples(step, low, high)
+}
+
+fn multiples(step: f64, low: f64, high: f64) -> Vec<f64> {
     let (first, last) = ((low / step).ceil() as i32, (high / step).floor() as i32);
     (first..=last).map(|i| f64::from(i) * step).collect()
+}
+
+/// Round degrees on a width of pixels, as many as have room for their names; one where two have none.
+fn meridians(west: f64, east: f64, width: u32) -> Vec<f64> {
+    let mut found = ticks(west, east, width / 100);
+    let scale = f64::from(width) / (east - west);
+    let room = |pair: &[f64]| {
+        let names = pair.iter().map(|&lon| wide(&meridian(lon), DEGREES)).sum::<f64>() / 2.0;
+        (pair[1] - pair[0]) * scale >= names + APART
+    };
+    let wider = STEPS.into_iter().map(|step| multiples(step, west, east));
+    if let Some(fits) = std::iter::once(found.clone())
+        .chain(wider.filter(|lons| lons.len() < found.len()))
+        .find(|lons| !lons.is_empty() && lons.windows(2).all(room))
+    {
+        return fits;
+    }
+    found.truncate(1);
+    found
 }
 
 /// The name of a meridian, of which 180° has no side.
@@ -251,6 +277,23 @@ mod tests {
             points += line.len();
         }
         assert!(points > 200, "{points}");
+    }
+
+    #[test]
+    fn names_of_meridians_do_not_touch() {
+        assert_eq!(meridians(170.0, 190.0, 400), [170.0, 175.0, 180.0, 185.0, 190.0]);
+        for (west, east) in [(170.0, 190.0), (-180.0, 180.0), (-70.3, -69.8), (11.234, 11.345), (-3.0, 41.0)]
+        {
+            for width in (60..=900).step_by(20) {
+                let found = meridians(west, east, width);
+                let x = |lon: f64| (lon - west) / (east - west) * f64::from(width);
+                let half = |lon: f64| wide(&meridian(lon), DEGREES) / 2.0;
+                let ends: Vec<_> = found.iter().map(|&l| (x(l) - half(l), x(l) + half(l))).collect();
+                assert!(ends.windows(2).all(|pair| pair[0].1 + 10.0 < pair[1].0), "{width}: {found:?}");
+                assert!(!found.is_empty(), "{west} to {east}, {width}");
+            }
+        }
+        assert_eq!(meridians(170.0, 190.0, 60).len(), 1);
     }
 
     #[test]

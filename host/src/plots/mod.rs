@@ -5,6 +5,7 @@ mod bounds;
 mod canvas;
 mod colours;
 mod curves;
+mod legend;
 mod letters;
 mod map;
 mod quantization;
@@ -13,20 +14,24 @@ mod raster;
 mod reliability;
 mod timeline;
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use canvas::{Canvas, Form};
 use csp_models::bundle::write_atomically;
 use raster::Raster;
-use std::io::Write;
 
 pub use accuracy::{Series, accuracy_bars, label_ratio_lines};
 pub use bounds::{Bounds, MapError};
 pub use curves::{Curve, training_curves};
 pub use quantization::quantization;
-pub use range_map::{EmbeddingMap, RangeMap, embedding_map, range_map};
+pub use range_map::{Coloured, EmbeddingMap, RangeMap, embedding_map, range_map};
 pub use reliability::reliability_diagram;
 pub use timeline::{Timeline, trap_timeline};
+
+use crate::progress::note;
 
 /// Colours of the image alone, the place alone, and both.
 const IMAGE: plotters::style::RGBColor = plotters::style::RGBColor(0x99, 0xa0, 0xa8);
@@ -75,7 +80,7 @@ fn form(path: &Path) -> Result<Form, PlotError> {
     Form::of(path).ok_or_else(|| PlotError::Form { path: path.into() })
 }
 
-/// Draws into memory and writes the file in one go, as what its name ends in.
+/// Draws into memory and writes the file in one go, as what its name ends in. Says which letters a PNG lacks.
 fn save(
     path: &Path,
     size: (u32, u32),
@@ -96,6 +101,13 @@ fn save(
         Form::Png => {
             let mut raster = Raster::new(size);
             drawn(Canvas::Png(&mut raster))?;
+            if !raster.missing().is_empty() {
+                let missing: String = raster.missing().iter().collect();
+                let name = path.display();
+                note(format_args!(
+                    "{name}: a PNG has no letters {missing}: ? stands for them; an .svg shows them"
+                ));
+            }
             canvas::png(&raster.into_picture()).map_err(|error| refuse(error.to_string()))?
         }
         Form::Svg => {

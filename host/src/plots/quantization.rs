@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::{Area, FUSED, IMAGE, PLACE, PlotError, save};
+use super::{Area, FUSED, IMAGE, PLACE, PlotError, legend::fitted, save};
 use crate::export::{
     ExportReport,
     gate::{Drop, Verdict},
@@ -36,8 +36,8 @@ pub fn quantization(path: &Path, report: &ExportReport) -> Result<(), PlotError>
     classes.truncate(CLASSES);
     let upper = if classes.is_empty() { 40 } else { 96 + LINE * classes.len() as i32 };
     save(path, (WIDTH as u32, (upper + LAYERS) as u32), |area| {
-        let title = format!("{}: what int8 costs", report.name);
-        text(area, &title, 18, (16, 12))?;
+        let (title, size) = fitted(&format!("{}: what int8 costs", report.name), 18, WIDTH as u32 - 32);
+        text(area, &title, size, (16, 12))?;
         if !classes.is_empty() {
             draw_classes(area, report, &classes)?;
         }

@@ -1,6 +1,6 @@
 //! Where a class is expected, with the places it was seen; and what a location encoder tells apart.
 
-use std::path::Path;
+use std::{borrow::Cow, collections::BTreeSet, path::Path};
 
 use csp_models::place::LatLon;
 use plotters::{
@@ -8,7 +8,7 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::{Area, Bounds, PlotError, colours::shade, map::Frame, save};
+use super::{Area, Bounds, PlotError, colours::shade, legend::fitted, map::Frame, save};
 
 /// Room around the map: left, top, right, bottom.
 const MARGIN: (u32, u32, u32, u32) = (62, 46, 24, 92);
@@ -16,6 +16,10 @@ const MARGIN: (u32, u32, u32, u32) = (62, 46, 24, 92);
 const LIMIT: (u32, u32) = (900, 640);
 /// Different colours of a range map: as many as can be told apart, and neighbours share one.
 const LEVELS: f64 = 100.0;
+
+/// What is said below every map.
+const NOTE: &str =
+    "Equirectangular; coast: Natural Earth 1:110m, to about 30 km: small islands and bays are missing";
 
 /// What a range map shows.
 #[derive(Debug)]
@@ -26,7 +30,7 @@ pub struct RangeMap<'a> {
     pub bounds: Bounds,
     /// Where the class was seen.
     pub seen: &'a [LatLon],
-    /// What those places are, for the legend.
+    /// What those places are, for the legend, which puts their number before it: `places in the data`.
     pub seen_are: &'a str,
     /// Pixels of a cell, 1 or more: the raster's grain.
     pub grain: u32,
@@ -51,18 +55,14 @@ pub fn range_map(
     save(path, size(&frame), |area| {
         frame.paint(area, map.grain, &colours)?;
         frame.lines(area)?;
-        // many places would hide the map under them
-        let (radius, alpha) = match seen.len() {
-            0..200 => (3, 0.9),
-            200..2000 => (2, 0.7),
-            _ => (1, 0.5),
-        };
         let red = RGBColor(0xd1, 0x3b, 0x2a);
-        for &place in &seen {
-            let at = frame.pixel(place);
-            if radius > 1 {
-                area.draw(&Circle::new(at, radius + 1, WHITE.mix(0.8).filled()))?;
-            }
+        let dots: Vec<(i32, i32)> = seen.iter().map(|&place| frame.pixel(place)).collect();
+        let Dots { radius, alpha, rim } = Dots::of(&dots);
+        // all rims first: no place lies under its neighbour's
+        for &at in dots.iter().filter(|_| rim) {
+            area.draw(&Circle::new(at, radius + 1, WHITE.mix(0.8).filled()))?;
+        }
+        for &at in &dots {
             area.draw(&Circle::new(at, radius, red.mix(alpha).filled()))?;
         }
         heading(area, map.title)?;
@@ -81,11 +81,42 @@ pub fn range_map(
         if !map.seen.is_empty() {
             let x = left + width + 128;
             area.draw(&Circle::new((x, top + 6), 3, red.filled()))?;
-            let legend = format!("{} {}", seen.len(), map.seen_are);
+            let legend = format!("{} {}", seen.len(), counted(seen.len(), map.seen_are));
             area.draw_text(&legend, &text(12, HPos::Left, VPos::Center), (x + 10, top + 6))?;
         }
-        note(area, &frame, "Equirectangular; coast: Natural Earth")
+        note(area, &frame)
     })
+}
+
+/// How places are drawn.
+struct Dots {
+    radius: i32,
+    alpha: f64,
+    /// A white rim sets a dot off from the map.
+    rim: bool,
+}
+
+impl Dots {
+    /// So that many places, or few that lie close together, do not hide the map or each other.
+    fn of(dots: &[(i32, i32)]) -> Self {
+        const CELL: i32 = 8;
+        let cells: BTreeSet<(i32, i32)> = dots.iter().map(|(x, y)| (x / CELL, y / CELL)).collect();
+        let crowd = dots.len() as f64 / cells.len().max(1) as f64;
+        match dots.len() {
+            n if n < 200 && crowd < 2.0 => Self { radius: 3, alpha: 0.9, rim: true },
+            n if n < 2000 && crowd < 2.0 => Self { radius: 2, alpha: 0.7, rim: true },
+            n if n < 2000 && crowd < 4.0 => Self { radius: 2, alpha: 0.6, rim: false },
+            _ => Self { radius: 1, alpha: 0.5, rim: false },
+        }
+    }
+}
+
+/// `places …` of one place.
+fn counted(n: usize, are: &str) -> Cow<'_, str> {
+    match are.strip_prefix("places ").filter(|_| n == 1) {
+        Some(rest) => format!("place {rest}").into(),
+        None => are.into(),
+    }
 }
 
 /// What an embedding map shows.
@@ -99,17 +130,20 @@ pub struct EmbeddingMap<'a> {
     pub grain: u32,
 }
 
-/// Draws what an encoder tells apart: `colour` gives red, green and blue (0 to 1) of many places.
+/// Red, green and blue (0 to 1) of places, and the shares of the variance that they stand for.
+pub type Coloured = (Vec<[f64; 3]>, [f64; 3]);
+
+/// Draws what an encoder tells apart: `colour` gives the colours of many places.
 ///
 /// # Errors
 /// [`PlotError`], or what `colour` returns, in words.
 pub fn embedding_map(
     path: &Path,
     map: &EmbeddingMap<'_>,
-    colour: impl Fn(&[LatLon]) -> Result<Vec<[f64; 3]>, String>,
+    colour: impl Fn(&[LatLon]) -> Result<Coloured, String>,
 ) -> Result<(), PlotError> {
     let frame = frame(map.bounds);
-    let colours =
+    let (colours, shares) =
         colour(&frame.raster(map.grain)).map_err(|reason| PlotError::Draw { path: path.into(), reason })?;
     let colours: Vec<RGBColor> = (colours.into_iter())
         .map(|colour| {
@@ -122,9 +156,12 @@ pub fn embedding_map(
         frame.lines(area)?;
         heading(area, map.title)?;
         let (left, top) = (frame.origin.0, frame.origin.1 + frame.size.1 as i32 + 40);
-        let said = "first three principal components of the embedding as red, green, blue";
-        area.draw_text(said, &text(12, HPos::Left, VPos::Center), (left, top + 6))?;
-        note(area, &frame, "Equirectangular; coast: Natural Earth")
+        let [red, green, blue] = shares.map(|share| format!("{:.0} %", 100.0 * share));
+        let said = format!(
+            "principal components of the embedding: red {red} of its variance on this map, green {green}, blue {blue}"
+        );
+        area.draw_text(&said, &text(12, HPos::Left, VPos::Center), (left, top + 6))?;
+        note(area, &frame)
     })
 }
 
@@ -143,12 +180,45 @@ fn text(size: i32, h_pos: HPos, v_pos: VPos) -> TextStyle<'static> {
 }
 
 fn heading(area: &Area<'_>, title: &str) -> Result<(), Box<dyn std::error::Error>> {
-    area.draw_text(title, &text(18, HPos::Left, VPos::Center), (MARGIN.0 as i32, 24))?;
+    let (width, _) = area.dim_in_pixel();
+    let (title, size) = fitted(title, 18, width.saturating_sub(MARGIN.0 + 12));
+    area.draw_text(&title, &text(size, HPos::Left, VPos::Center), (MARGIN.0 as i32, 24))?;
     Ok(())
 }
 
-fn note(area: &Area<'_>, frame: &Frame, said: &str) -> Result<(), Box<dyn std::error::Error>> {
+fn note(area: &Area<'_>, frame: &Frame) -> Result<(), Box<dyn std::error::Error>> {
     let at = (frame.origin.0, frame.origin.1 + frame.size.1 as i32 + 80);
-    area.draw_text(said, &text(10, HPos::Left, VPos::Center), at)?;
+    area.draw_text(NOTE, &text(10, HPos::Left, VPos::Center), at)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crowded_places_are_small() {
+        let spread = |n: i32, step: i32| (0..n).map(|i| (i % 40 * step, i / 40 * step)).collect::<Vec<_>>();
+        let drawn = |dots: &[(i32, i32)]| {
+            let Dots { radius, rim, .. } = Dots::of(dots);
+            (radius, rim)
+        };
+        assert_eq!(drawn(&[]), (3, true));
+        assert_eq!(drawn(&spread(100, 10)), (3, true));
+        assert_eq!(drawn(&spread(800, 10)), (2, true));
+        // as many, on top of each other
+        assert_eq!(drawn(&spread(800, 5)), (2, false));
+        assert_eq!(drawn(&spread(800, 1)), (1, false));
+        assert_eq!(drawn(&spread(5000, 10)), (1, false));
+    }
+
+    #[test]
+    fn one_place_is_no_places() {
+        assert_eq!(
+            counted(1, "places in the data, 1 of them learned"),
+            "place in the data, 1 of them learned"
+        );
+        assert_eq!(counted(2, "places in the data"), "places in the data");
+        assert_eq!(counted(1, ""), "");
+    }
 }

@@ -1,6 +1,6 @@
 //! A picture in memory with smooth lines: each shape covers a pixel by its distance from it.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use image::{Rgb, RgbImage};
 use plotters_backend::{
@@ -20,6 +20,8 @@ type Drawn = Result<(), DrawingErrorKind<io::Error>>;
 pub(super) struct Raster {
     size: (u32, u32),
     picture: RgbImage,
+    /// Letters without a glyph, for which a question mark stands.
+    missing: BTreeSet<char>,
 }
 
 /// Pixels of a shape before it is blended: a path that crosses itself is as opaque as one that does not.
@@ -35,12 +37,17 @@ impl Raster {
     pub(super) fn new(size: (u32, u32)) -> Self {
         let scaled = |length: u32| (f64::from(length) * SCALE) as u32;
         let picture = RgbImage::from_pixel(scaled(size.0), scaled(size.1), Rgb([255; 3]));
-        Self { size, picture }
+        Self { size, picture, missing: BTreeSet::new() }
     }
 
     /// The picture.
     pub(super) fn into_picture(self) -> RgbImage {
         self.picture
+    }
+
+    /// The letters it could not draw.
+    pub(super) fn missing(&self) -> &BTreeSet<char> {
+        &self.missing
     }
 
     fn blend(&mut self, x: i32, y: i32, colour: BackendColor, coverage: f64) {
@@ -229,6 +236,7 @@ impl DrawingBackend for Raster {
     }
 
     fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, at: BackendCoord) -> Drawn {
+        self.missing.extend(text.chars().filter(|letter| !letters::has(*letter)));
         let size = style.size() * SCALE;
         let (width, height) = letters::extent(text, size);
         let anchor = style.anchor();
@@ -278,6 +286,17 @@ mod tests {
     fn ink(raster: Raster) -> f64 {
         let picture = raster.into_picture();
         picture.pixels().map(|pixel| 1.0 - f64::from(pixel.0[0]) / 255.0).sum()
+    }
+
+    #[test]
+    fn letters_without_a_glyph_are_noted() {
+        use plotters::style::{IntoFont, IntoTextStyle};
+        let mut raster = Raster::new((200, 30));
+        let style = ("sans-serif", 12).into_font().into_text_style(&(200, 30));
+        raster.draw_text("Größe 5 °", &style, (2, 2)).unwrap();
+        assert!(raster.missing().is_empty());
+        raster.draw_text("雪豹 (Łódź)", &style, (2, 2)).unwrap();
+        assert_eq!(raster.missing().iter().collect::<String>(), "Łź豹雪");
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Job<'_> {
         let pixels = PixelCache::open(&self.cache, &files, &input, context.voice, context.stop)?
             .ok_or_else(|| self.interrupted("decode"))?;
         let seconds = begun.elapsed().as_secs_f64();
-        context.run.decoded(&pixels.content()?, files.len(), seconds)?;
+        context.run.decoded(pixels.content(), files.len(), seconds)?;
         Ok(Pictures { pixels, input, of_sample })
     }
 

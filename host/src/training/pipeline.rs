@@ -23,7 +23,10 @@ use super::{
     runner::Context,
     weights::Weights,
 };
-use crate::{data::Dataset, progress::Voice};
+use crate::{
+    data::{Dataset, about_seam},
+    progress::Voice,
+};
 
 /// How to train.
 pub struct TrainOptions<'a> {
@@ -92,6 +95,9 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     }
     if let Some(dates) = dates {
         voice.say(&dates);
+    }
+    if let Some(seam) = about_seam(&dataset.rows, &config.location.encoder) {
+        voice.say(&seam);
     }
     if let Some(error) = options.backbone_of.and_then(|other| run.take_backbone(other).err()) {
         if !options.resume {

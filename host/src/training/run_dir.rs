@@ -18,7 +18,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use csp_models::bundle::write_atomically;
+use csp_models::bundle::{remove_leftovers, write_atomically};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{TrainError, config::TrainConfig, location_weights::Begin, roles::RowRoles};
@@ -26,6 +26,9 @@ use crate::data::{Dataset, Options};
 
 /// Version of `run.json`.
 const SCHEMA: u32 = 1;
+
+/// The folders of a run.
+const FOLDERS: [&str; 3] = ["checkpoints", "cache", "model"];
 
 /// `run.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -140,7 +143,7 @@ impl RunDir {
 
     /// Makes the folders and the list of rows, where a start that was cut short left none.
     fn complete(&self, roles: &RowRoles) -> Result<(), TrainError> {
-        for dir in ["checkpoints", "cache", "model"].map(|name| self.root.join(name)) {
+        for dir in FOLDERS.map(|name| self.root.join(name)) {
             fs::create_dir_all(&dir).map_err(TrainError::io(dir))?;
         }
         write_json(&self.root.join("rows.json"), roles)
@@ -195,6 +198,9 @@ impl RunDir {
         }
         run._lock = Some(lock(root)?);
         run.complete(roles)?;
+        // no other process writes here while the lock is held
+        remove_leftovers(root);
+        FOLDERS.iter().for_each(|name| remove_leftovers(&root.join(name)));
         Ok(run)
     }
 
@@ -467,6 +473,24 @@ mod tests {
         assert!(matches!(RunDir::open(dir.path()), Err(TrainError::NotARun { .. })));
         fs::write(root.join("run.json"), "{").unwrap();
         assert!(matches!(RunDir::open(&root), Err(TrainError::Corrupt { .. })));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_kill_left_half_written_goes_on_resuming() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("run");
+        let run = RunDir::create(&root, info(), &RowRoles::default()).unwrap();
+        let left = format!(".x.{}.tmp", u32::MAX);
+        let folders = [root.clone(), root.join("checkpoints"), root.join("cache"), root.join("model")];
+        folders.iter().for_each(|folder| fs::write(folder.join(&left), "half").unwrap());
+        // not of who does not go on with the run
+        RunDir::open(&root).unwrap();
+        RunDir::resume(&root, &info(), &RowRoles::default()).unwrap_err();
+        assert!(folders.iter().all(|folder| folder.join(&left).exists()));
+        drop(run);
+        RunDir::resume(&root, &info(), &RowRoles::default()).unwrap();
+        assert!(!folders.iter().any(|folder| folder.join(&left).exists()));
     }
 
     #[test]

@@ -148,6 +148,17 @@ impl PositionEncoder {
         (self.kind.dim)(&self.prepared.settings) + if self.spec.season { 2 } else { 0 }
     }
 
+    /// Whether the features jump at ±180°, so that neighbours on its two sides are far apart. By this encoder's
+    /// settings: sines of a multiple of the longitude meet there, others do not.
+    pub fn has_seam(&self) -> bool {
+        // several latitudes: at one of them a factor may be 0
+        [-60.0, 0.0, 33.0].into_iter().any(|lat| {
+            let side = |lon: f64| Some(self.encode(LatLon::new(lat, lon).ok()?, None));
+            let (Some(west), Some(east)) = (side(180.0), side(-180.0)) else { return true };
+            west.iter().zip(&east).any(|(a, b)| (a - b).abs() > 1e-3)
+        })
+    }
+
     /// The features of a place at a time of the year, `[dim]`; each in [-1, 1], but for spherical
     /// harmonics and for `direct` outside its extent. The date only matters with
     /// [`season`](Self::season): then the last two features are the sine and cosine of

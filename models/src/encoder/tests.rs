@@ -60,6 +60,26 @@ fn every_row_of_the_table_works() {
 }
 
 #[test]
+fn seams_are_known() {
+    let seamless: Vec<&str> =
+        KINDS.iter().map(|kind| kind.name).filter(|kind| !named(kind).has_seam()).collect();
+    assert_eq!(seamless, ["wrap", "spherical-harmonics", "spherical-harmonics-satclip", "xyz", "nerf"]);
+    // where a kind depends on its settings
+    assert!(!scaled("sphere2vec-c", 1, 1.0, 1.0).has_seam());
+    assert!(scaled("sphere2vec-c", 2, 0.3, 1.0).has_seam());
+    // a jump is a jump: features a hair to both sides of it, as far apart as they say
+    for kind in KINDS {
+        let encoder = named(kind.name);
+        let at = |lon: f64| encoder.encode(LatLon::new(33.0, lon).unwrap(), None);
+        let apart =
+            |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let across = apart(at(180.0 - 1e-9), at(-180.0 + 1e-9));
+        assert_eq!(across > 1e-3, encoder.has_seam(), "{}: {across}", kind.name);
+        assert!(apart(at(120.0 - 1e-9), at(120.0 + 1e-9)) < 1e-3, "{}", kind.name);
+    }
+}
+
+#[test]
 fn the_season_goes_round_the_year() {
     let encoder = EncoderSpec { season: true, ..EncoderSpec::of("xyz") }.build().unwrap();
     assert_eq!(encoder.dim(), 5);

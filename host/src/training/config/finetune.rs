@@ -43,7 +43,8 @@ pub struct FinetuneConfig {
     pub encoder_lr: f64,
     /// Weight decay of matrices.
     pub weight_decay: f64,
-    /// Starts the class matrix, after pre-training, from the mean of each class's projected pictures.
+    /// Starts the class matrix, after pre-training, from the mean of each class's projected pictures. Left
+    /// out it is false where `pretrain.objective` is `mse`, which does not project them.
     pub prototypes: bool,
     /// The labelled cells are split into this many parts; for each, a network that has not seen it
     /// tells what the prior is worth there, which the calibration relies on. 0: the hold-out alone.
@@ -75,10 +76,28 @@ impl FinetuneConfig {
     pub(super) fn checks(&self) -> Vec<Check> {
         let loss = &self.loss;
         let folds = self.folds == 0 || (2..=5).contains(&self.folds);
+        let softmax = loss.kind == PresenceKind::CrossEntropy;
+        // what the loss has no term for would be taken and do nothing
+        let plain = PresenceConfig::default();
         vec![
             ("finetune.loss.positive_weight", not_negative(loss.positive_weight), "0 or more"),
             ("finetune.loss.background_weight", not_negative(loss.background_weight), "0 or more"),
             ("finetune.loss.eps", share(loss.eps), "0 or more and below 1"),
+            (
+                "finetune.loss.positive_weight",
+                !softmax || loss.positive_weight == plain.positive_weight,
+                "left out with finetune.loss.kind = \"cross-entropy\", which weighs no class against the others",
+            ),
+            (
+                "finetune.loss.background_weight",
+                !softmax || [plain.background_weight, 0.0].contains(&loss.background_weight),
+                "left out with finetune.loss.kind = \"cross-entropy\", which has no random places",
+            ),
+            (
+                "finetune.loss.eps",
+                !softmax || loss.eps == plain.eps,
+                "left out with finetune.loss.kind = \"cross-entropy\", which is exact without",
+            ),
             (
                 "finetune.loss.users",
                 !loss.users || loss.kind == PresenceKind::Full,

@@ -79,11 +79,17 @@ impl TrainConfig {
     /// Those of [`read`](Self::read).
     pub fn read_with(path: &Path, changes: impl FnOnce(&mut Self)) -> Result<Self, TrainError> {
         let text = fs::read_to_string(path).map_err(TrainError::io(path))?;
-        let mut config: Self = toml::from_str(&text).map_err(|error| TrainError::Config {
+        let not_settings = |error: toml::de::Error| TrainError::Config {
             field: path.display().to_string(),
             problem: error.to_string(),
-        })?;
+        };
+        let mut config: Self = toml::from_str(&text).map_err(not_settings)?;
         changes(&mut config);
+        let given: toml::Table = toml::from_str(&text).map_err(not_settings)?;
+        let said = given.get("finetune").is_some_and(|section| section.get("prototypes").is_some());
+        if config.regresses() && !said {
+            config.finetune.prototypes = false;
+        }
         config.validate().map_err(|error| match error {
             TrainError::Config { field, problem } => {
                 TrainError::Config { field: format!("{}: {field}", path.display()), problem }
@@ -91,6 +97,11 @@ impl TrainConfig {
             other => other,
         })?;
         Ok(config)
+    }
+
+    /// Whether pre-training predicts features from places, which brings no picture into the embedding.
+    fn regresses(&self) -> bool {
+        self.pretrain.enabled && self.pretrain.objective == Objective::Mse
     }
 
     /// Checks every value that training relies on.
@@ -116,9 +127,9 @@ impl TrainConfig {
         if let Some((field, _, need)) = sections.into_iter().flatten().find(|(_, fits, _)| !fits) {
             return fail(field, format!("it must be {need}"));
         }
-        if pretrain.enabled && pretrain.objective == Objective::Mse && finetune.prototypes {
-            let problem =
-                "it must be false: pretrain.objective = \"mse\" does not bring pictures into the embedding";
+        if self.regresses() && finetune.prototypes {
+            let problem = "it must be false or left out: pretrain.objective = \"mse\" does not bring pictures \
+                           into the embedding";
             return fail("finetune.prototypes", problem.into());
         }
         if joint.enabled && pretrain.objective == Objective::Mse {
@@ -153,6 +164,7 @@ fn not_negative(value: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::training::losses::presence::PresenceKind;
 
     fn parse(text: &str) -> Result<TrainConfig, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -186,7 +198,7 @@ mod tests {
             ("[pretrain.mc]\ntau_batch = 0.0", "tau_batch"),
             ("[pretrain.mc]\naverage = true", "pretrain.mc.symmetric = true"),
             ("[pretrain]\nqueue = 64", "pretrain.mc.symmetric = true"),
-            ("[pretrain]\nobjective = \"mse\"", "finetune.prototypes"),
+            ("[pretrain]\nobjective = \"mse\"\n[finetune]\nprototypes = true", "finetune.prototypes"),
             ("[pretrain.nce]\nweight_batch = -1.0", "pretrain.nce.weight_batch"),
             (
                 "[pretrain]\nobjective = \"nce\"\n[pretrain.nce]\nweight_batch = 0.0\nweight_random = 0.0\n\
@@ -195,6 +207,9 @@ mod tests {
             ),
             ("[pretrain]\nlearned_temperatures = true\n[pretrain.mc]\ntau_random = 0.001", "0.01"),
             ("[finetune.loss]\nkind = \"slds\"\nusers = true", "finetune.loss.kind"),
+            ("[finetune.loss]\nkind = \"cross-entropy\"\npositive_weight = 2048.0", "loss.positive_weight"),
+            ("[finetune.loss]\nkind = \"cross-entropy\"\nbackground_weight = 0.5", "loss.background_weight"),
+            ("[finetune.loss]\nkind = \"cross-entropy\"\neps = 1e-5", "finetune.loss.eps"),
             ("[pretrain]\nnegatives = \"ocean\"", "ocean"),
             ("[pretrain]\nblur_km = -1.0", "pretrain.blur_km"),
             ("[finetune]\nblur_km = nan", "finetune.blur_km"),
@@ -207,5 +222,19 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(named) && error.contains("c.toml"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_a_setting_excludes_is_off_where_nobody_asked_for_it() {
+        let config = parse("[pretrain]\nobjective = \"mse\"").unwrap();
+        assert!(!config.finetune.prototypes);
+        // as the run keeps it, it reads back
+        assert_eq!(parse(&toml::to_string(&config).unwrap()).unwrap(), config);
+        assert!(parse("[pretrain]\nobjective = \"mse\"\nenabled = false").unwrap().finetune.prototypes);
+        assert!(parse("[pretrain]\nobjective = \"nce\"").unwrap().finetune.prototypes);
+        let config = parse("[finetune.loss]\nkind = \"cross-entropy\"\nbackground_weight = 0.0").unwrap();
+        assert_eq!(config.finetune.loss.kind, PresenceKind::CrossEntropy);
+        let all = toml::to_string(&config).unwrap();
+        assert_eq!(parse(&all).unwrap(), config);
     }
 }
