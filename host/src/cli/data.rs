@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use super::{Context, print_json};
 use crate::{
-    data::{self, Dataset, Format, Options, SplitBy, SplitPlan, check},
+    data::{self, Dataset, Format, Options, Split, SplitBy, SplitPlan, check},
     progress::{Progress, Voice},
     training::RunDir,
 };
@@ -204,13 +204,16 @@ pub struct DataSource {
     /// Leave the photographs aside, even where they are not on this disk: learn from places alone.
     #[arg(long)]
     pub places_only: bool,
+    /// How a run divided this data, [taken over](Self::as_in) where the flags say nothing.
+    #[arg(skip)]
+    of_run: Option<(SplitPlan, Option<Split>)>,
 }
 
 impl DataSource {
     /// Data as it is, with the source's own splits.
     pub fn plain(data: PathBuf, format: Option<Format>, locations: Option<PathBuf>) -> Self {
         let (split_by, split_val, split_seed) = (None, None, None);
-        Self { data, format, locations, split_by, split_val, split_seed, places_only: false }
+        Self { data, format, locations, split_by, split_val, split_seed, places_only: false, of_run: None }
     }
 
     /// How the rows are divided: by the flags, else `otherwise`.
@@ -228,10 +231,9 @@ impl DataSource {
     pub fn as_in(&mut self, run: &std::path::Path) {
         let Ok(run) = RunDir::open(run) else { return };
         let same = std::path::absolute(&self.data).is_ok_and(|path| path == run.info().data);
-        if let Some(plan) = run.info().data_options.split.as_ref().filter(|_| same && self.split_by.is_none())
-        {
-            (self.split_by, self.split_val, self.split_seed) =
-                (Some(plan.by), Some(plan.val), Some(plan.seed));
+        let Options { split, held_out, .. } = &run.info().data_options;
+        if let Some(plan) = split.as_ref().filter(|_| same && self.split_by.is_none()) {
+            self.of_run = Some((plan.clone(), *held_out));
         }
     }
 
@@ -254,7 +256,9 @@ impl DataSource {
     fn opened(&self, plan: &SplitPlan, purpose: Purpose, voice: Voice) -> anyhow::Result<Dataset> {
         let mut options =
             Options { format: self.format, locations: self.locations.clone(), ..Options::default() };
+        let (plan, held_out) = self.of_run.as_ref().map_or((plan, None), |(plan, held)| (plan, *held));
         self.division().apply(&mut options, plan);
+        options.held_out = held_out;
         let opened = data::open_with(&self.data, &options)?;
         voice.say(&format!("{}: {}, {} rows", self.data.display(), opened.format, opened.dataset.rows.len()));
         if options.split.is_some() {

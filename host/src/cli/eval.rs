@@ -16,13 +16,14 @@ use crate::{
         Reliability, RunPredictor, geography::Geography, top,
     },
     plots,
-    training::TrainedModel,
+    training::{RunDir, TrainedModel},
 };
 
 /// Accuracy of a run or a bundle: image alone, place alone, both.
 ///
 /// A run is computed by burn, a bundle by the engine the trap runs. Rows without a place are
-/// answered by the image alone, and counted; a data set without pictures by the place alone.
+/// answered by the image alone, and counted; a data set without pictures by the place alone. Data of a
+/// run's own is divided as the run divided it, and rows that the run learned from are counted in a warning.
 ///
 /// MRR is the mean of 1/rank of the true class, ECE how far stated and true certainty are apart. Each
 /// class has its recall and precision with Wilson's 95 % interval. With --regions the accuracy is also
@@ -108,6 +109,11 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
     }
     if let Some(unknown) = evaluation::about_unknown(&data, &rows) {
         context.voice.say(&unknown);
+    }
+    if let Ok(run) = RunDir::open(&args.model)
+        && let Some(taught) = evaluation::about_taught(&run, &data, &rows)?
+    {
+        context.voice.say(&taught);
     }
     let undated = evaluation::undated(model.as_ref(), &rows);
     if undated > 0 {

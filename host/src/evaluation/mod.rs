@@ -6,6 +6,7 @@
 //! | [`geography`] | the same by region, and how clustered the failures are |
 //! | [`embedding`] | what a location encoder tells apart |
 //! | `predictor` | what can be evaluated: a run, a bundle |
+//! | `taught` | which of the rows asked about are a run's own training rows |
 //! | [`priors`] | what a location encoder has to beat: nearest neighbours, a grid of counts, kernels |
 //! | [`sweep`] | methods × splits × label ratios × seeds, in one table |
 
@@ -19,6 +20,7 @@ mod predictor;
 pub mod priors;
 mod reliability;
 pub mod sweep;
+mod taught;
 
 use csp_models::{
     fusion::Fusion,
@@ -43,6 +45,7 @@ pub use modulated::modulated;
 pub use per_class::{ClassAccuracy, Share};
 pub use predictor::{EnginePredictor, Predictor, RunPredictor};
 pub use reliability::{Bin, Reliability};
+pub use taught::about_taught;
 
 /// Pictures classified between two looks at the progress bar.
 const BATCH: usize = 128;

@@ -194,6 +194,9 @@ impl Cell<'_> {
         let options = self.options;
         let mut config = options.config.clone();
         config.pretrain.enabled = name == CSP;
+        if let Some(plan) = &self.data.options.split {
+            config.split = plan.clone();
+        }
         if name == SUPERVISED {
             // what pictures without labels tell is what the other is compared for
             config.finetune.pseudo_labels = 1.0;

@@ -80,6 +80,12 @@ pub enum SweepError {
         /// Why not.
         source: SplitError,
     },
+    /// Divided before, and again with another split held out.
+    #[error("--splits with --split {held}: --split-by has divided the rows already; leave one of both out")]
+    Twice {
+        /// The split to report on.
+        held: Split,
+    },
     /// A result could not be read or written.
     #[error("{path}: {source}", path = .path.display())]
     Io {
