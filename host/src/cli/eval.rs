@@ -12,8 +12,8 @@ use super::{
 use crate::{
     data::Split,
     evaluation::{
-        self, Accuracy, Answer, Answers, EnginePredictor, Evaluation, EvaluationError, Predictor,
-        Reliability, RunPredictor, geography::Geography, top,
+        self, Accuracy, Answer, Answers, ClassAccuracy, EnginePredictor, Evaluation, EvaluationError,
+        Predictor, Reliability, RunPredictor, geography::Geography, top,
     },
     plots,
     training::{RunDir, TrainedModel},
@@ -26,7 +26,8 @@ use crate::{
 /// run's own is divided as the run divided it, and rows that the run learned from are counted in a warning.
 ///
 /// MRR is the mean of 1/rank of the true class, ECE how far stated and true certainty are apart. Each
-/// class has its recall and precision with Wilson's 95 % interval. With --regions the accuracy is also
+/// class has its recall and precision with Wilson's 95 % interval; classes that the model does not know
+/// count as wrong, within top K too, and add 0 to the MRR. With --regions the accuracy is also
 /// told by cells of the map, and apart for cells that hold training rows and cells that hold none:
 /// only the latter says what to expect at a new place.
 #[derive(Debug, clap::Args)]
@@ -80,10 +81,10 @@ struct TopK {
 impl TopK {
     fn of(k: usize, answers: &Answers) -> Self {
         let share = |answers: &[Option<Answer>]| {
-            let ranks: Vec<usize> = answers.iter().flatten().map(|answer| answer.rank).collect();
+            let ranks: Vec<_> = answers.iter().flatten().map(|answer| answer.rank).collect();
             (!ranks.is_empty()).then(|| top(k, &ranks))
         };
-        let fused: Vec<usize> = answers.fused.iter().map(|answer| answer.rank).collect();
+        let fused: Vec<_> = answers.fused.iter().map(|answer| answer.rank).collect();
         Self { k, image: share(&answers.image), location: share(&answers.location), fused: top(k, &fused) }
     }
 }
@@ -124,6 +125,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
     }
     let answers = evaluation::answers(model.as_ref(), &rows, context.voice)?;
     let mut evaluation = evaluation::summarise(model.as_ref(), &answers);
+    evaluation.per_class.extend(ClassAccuracy::of_unknown(&data, &rows, &answers));
     let modulated = evaluation::modulated(model.as_ref(), &rows, context.voice)?;
     evaluation.modulated = modulated.map(|answers| evaluation::accuracy(&answers));
     let top_k = args.top.map(|k| TopK::of(k.into(), &answers));

@@ -66,7 +66,8 @@ pub struct Evaluation {
     /// The image head that the place has a say in, on all of them; for a run that trained one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub modulated: Option<Accuracy>,
-    /// The same per class, in the model's order, classes that neither occur nor are called left out.
+    /// The same per class, in the model's order, classes that neither occur nor are called left out. At the
+    /// end, where they were asked for, classes that the model [does not know](ClassAccuracy::of_unknown).
     pub per_class: Vec<ClassAccuracy>,
     /// Whether the probabilities can be believed.
     pub calibration: Calibrations,
@@ -86,8 +87,8 @@ pub struct Calibrations {
 /// One method's answer to one row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answer {
-    /// Rank of the true class, 1 = best.
-    pub rank: usize,
+    /// Rank of the true class, 1 = best; `None` where the model does not know it.
+    pub rank: Option<usize>,
     /// The class named.
     pub best: ClassId,
     /// Its probability.
@@ -95,6 +96,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether the class named is the true one.
+    pub fn is_right(&self) -> bool {
+        self.rank == Some(1)
+    }
+
     /// From probabilities `[classes]`.
     pub fn of(truth: ClassId, probabilities: &[f64]) -> Self {
         let best = best(probabilities).unwrap_or(ClassId(0));

@@ -280,7 +280,7 @@ impl Effects {
             for (((_, class), presence), &score) in others.iter().zip(&presences).zip(&scores) {
                 let Some(effect) = by_class.get_mut(class.index()) else { continue };
                 let share = score / (score + presence.iter().sum::<f64>());
-                let first = crate::evaluation::rank_of(*class, presence) == 1;
+                let first = crate::evaluation::rank_of(*class, presence) == Some(1);
                 effect.n += 1;
                 effect.first_before += usize::from(first);
                 effect.first_after += usize::from(first && presence[class.index()] >= score);

@@ -93,13 +93,13 @@ impl Geography {
         }
         let region = |(block, rows): (&Block, &Vec<usize>)| {
             let hits = |right: &dyn Fn(usize) -> bool| rows.iter().filter(|&&i| right(i)).count();
-            let image = hits(&|i| answers.image[i].is_some_and(|answer| answer.rank == 1));
+            let image = hits(&|i| answers.image[i].is_some_and(|answer| answer.is_right()));
             Region {
                 south: f64::from(block.0) * degrees,
                 west: f64::from(block.1) * degrees,
                 n: rows.len(),
                 image_top1: image as f64 / rows.len() as f64,
-                fused: Share::of(hits(&|i| answers.fused[i].rank == 1), rows.len()),
+                fused: Share::of(hits(&|i| answers.fused[i].is_right()), rows.len()),
             }
         };
         let mut regions: Vec<Region> = members.iter().map(region).collect();
@@ -164,7 +164,7 @@ fn contrast(
 fn self_information(rows: &[(&Row, ClassId)], answers: &Answers) -> Option<SelfInformation> {
     let placed = rows.iter().zip(&answers.fused);
     let marked: Vec<(LatLon, bool)> =
-        placed.filter_map(|((row, _), answer)| Some((row.place?, answer.rank == 1))).collect();
+        placed.filter_map(|((row, _), answer)| Some((row.place?, answer.is_right()))).collect();
     let places: Vec<LatLon> = marked.iter().map(|(at, _)| *at).collect();
     let one = |&centre: &LatLon| {
         let around = Neighbourhood::around(centre, &places, RADIUS)?;
