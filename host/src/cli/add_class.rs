@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use csp_models::{labels::ClassId, situation::Situation};
+use csp_models::{fusion::Fusion, labels::ClassId, situation::Situation};
 
 use super::{
     Context,
@@ -24,7 +24,9 @@ use crate::{
 /// Fits one row of the class matrix on the frozen location encoder: the records are presences, the
 /// places of the other classes and random places presumed absences. Reports how well records are found
 /// when the cell of the map they lie in is left out, and what the class takes from the others at their
-/// places. The old run is not touched; the new one keeps the records, for `csp-host map`.
+/// places: its share of the prior as the fusion weighs it. The calibration of the fusion (temperature,
+/// weight, floor) stays the old run's. That run is not touched; the new one keeps the records, for
+/// `csp-host map`.
 ///
 /// Nobody showed the image network a picture of it: the new run knows the class by place only. It has a
 /// range map and a place in the prior; answers to pictures stay among the classes the image network
@@ -177,5 +179,11 @@ fn print(report: &AddReport) {
             percent(effect.share_taken)
         );
     }
-    outln!("\nThe image network does not know {}: answers to pictures are as before.", report.class);
+    let Fusion { temperature, prior_weight, prior_floor, .. } = report.fusion;
+    outln!(
+        "\ntaken: of the prior as the fusion weighs it. Its calibration (T = {temperature:.2}, w = {prior_weight:.2}, \
+         floor = {prior_floor:.3}) is the old run's, fitted without {}.",
+        report.class
+    );
+    outln!("The image network does not know {}: answers to pictures are as before.", report.class);
 }

@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use burn::tensor::Device;
 use csp_models::{
-    fusion::sigmoid,
+    fusion::{Fusion, sigmoid},
     labels::{ClassId, Label},
     situation::Situation,
 };
@@ -70,11 +70,12 @@ pub struct Effect {
     pub class: String,
     /// Its places.
     pub n: usize,
-    /// Of those, where the prior named it first before.
+    /// Of those, where the place alone named it first before.
     pub first_before: usize,
     /// And with the new class.
     pub first_after: usize,
-    /// Mean share of the normalised prior that the new class takes there.
+    /// Mean share that the new class takes there of the prior as the fusion weighs it, normalised over the
+    /// classes.
     pub share_taken: f64,
 }
 
@@ -99,8 +100,10 @@ pub struct AddReport {
     pub others: usize,
     /// Share of them whose class the prior names first, before and after.
     pub others_top1: [f64; 2],
-    /// Largest share of the normalised prior that the new class takes at one of them.
+    /// Largest share of the prior, as the fusion weighs it, that the new class takes at one of them.
     pub largest_share: f64,
+    /// The calibration that the shares are by and the new run keeps: fitted without the new class.
+    pub fusion: Fusion,
     /// By falling share.
     pub effects: Vec<Effect>,
 }
@@ -181,6 +184,7 @@ pub fn add_class(options: &AddClass<'_>) -> Result<AddReport, TrainError> {
         others: effects.n,
         others_top1: effects.top1,
         largest_share: effects.largest_share,
+        fusion: known.fusion,
         effects: effects.by_class,
     })
 }
@@ -279,7 +283,7 @@ impl Effects {
             progress.at(asked as u64, || "places".into());
             for (((_, class), presence), &score) in others.iter().zip(&presences).zip(&scores) {
                 let Some(effect) = by_class.get_mut(class.index()) else { continue };
-                let share = score / (score + presence.iter().sum::<f64>());
+                let share = share_taken(&known.fusion, presence, score);
                 let first = crate::evaluation::rank_of(*class, presence) == Some(1);
                 effect.n += 1;
                 effect.first_before += usize::from(first);
@@ -305,9 +309,26 @@ impl Effects {
     }
 }
 
+/// Share of a new class with presence `score` in what the place alone says: its prior beside those of the
+/// others, `[classes]`, as the fusion weighs them under a picture that says nothing.
+fn share_taken(fusion: &Fusion, presence: &[f64], score: f64) -> f64 {
+    let all: Vec<f64> = presence.iter().copied().chain([score]).collect();
+    fusion.fuse(&vec![0.0; all.len()], &all, 0.0).last().copied().unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_share_taken_is_that_of_the_weighted_prior() {
+        let fusion = Fusion { prior_weight: 2.0, prior_floor: 0.1, ..Fusion::default() };
+        // max(p, 0.1)²: 0.81, 0.01 and 0.09
+        let share = share_taken(&fusion, &[0.9, 0.001], 0.3);
+        assert!((share - 0.09 / 0.91).abs() < 1e-12, "{share}");
+        let none = Fusion { prior_weight: 0.0, ..fusion };
+        assert!((share_taken(&none, &[0.9, 0.001], 0.3) - 1.0 / 3.0).abs() < 1e-12, "no weight, no say");
+    }
 
     #[test]
     fn neighbours_do_not_teach_each_other() {
