@@ -238,35 +238,39 @@ fn degrees(text: &str) -> Result<f64, String> {
 }
 
 fn print_geography(geography: &Geography) {
-    let Geography { degrees, regions, helped_hurt: [helped, hurt], .. } = geography;
+    let Geography { degrees, regions, .. } = geography;
+    let percent = |share: Option<f64>| share.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share));
+    let help = match geography.helped_hurt {
+        Some([helped, hurt]) => format!("the place helps the image in {helped} and hurts it in {hurt}"),
+        None => "no row has both a picture and a place to compare".into(),
+    };
     outln!(
-        "\n{} regions of {degrees}°, each counted once: image {:.1} %, image and place {:.1} % (deviation {:.1}); \
-         the place helps in {helped} and hurts in {hurt}",
+        "\n{} regions of {degrees}°, each counted once: image {}, image and place {:.1} % (deviation {:.1}); {help}",
         regions.len(),
-        100.0 * geography.mean_image_top1,
+        percent(geography.mean_image_top1),
         100.0 * geography.mean_fused_top1,
         100.0 * geography.sd_fused_top1
     );
     if let Some(training) = &geography.training {
-        for (name, [image, fused]) in
+        for (name, (image, fused)) in
             [("with training rows", &training.among_training), ("without", &training.apart)]
         {
             outln!(
-                "  cells {name:<20} image {:>5.1} %  fused {:>5.1} %  {:>7} rows",
-                100.0 * image.top1,
-                100.0 * fused.top1,
-                image.n
+                "  cells {name:<20} image {:>7}  fused {:>7}  {:>7} rows",
+                percent(image.map(|image| image.top1)),
+                percent((fused.n > 0).then_some(fused.top1)),
+                fused.n
             );
         }
     }
     outln!("surely worst:          south     west    rows     image     fused (95 %)");
     for region in regions.iter().take(WORST) {
         outln!(
-            "                    {:>8.2} {:>8.2} {:>7}  {:>6.1} %  {:>6.1} % ({:.0} to {:.0})",
+            "                    {:>8.2} {:>8.2} {:>7}  {:>8}  {:>6.1} % ({:.0} to {:.0})",
             region.south,
             region.west,
             region.n,
-            100.0 * region.image_top1,
+            percent(region.image_top1),
             100.0 * region.fused.value,
             100.0 * region.fused.low,
             100.0 * region.fused.high
