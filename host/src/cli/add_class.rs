@@ -5,11 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use csp_models::{fusion::Fusion, labels::ClassId, situation::Situation};
 
-use super::{
-    Context,
-    data::{DataSource, Purpose},
-    print_json,
-};
+use super::{Context, data::DataSource, print_json};
 use crate::{
     data::{self, Format, Row},
     training::{
@@ -67,7 +63,7 @@ pub struct AddClassArgs {
 /// A run that cannot be added to, too few records, an output that exists.
 pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
     let source = DataSource::plain(args.records.clone(), args.records_format, None);
-    let records = source.open(Purpose::Places, context.voice)?;
+    let records = source.open(context.voice)?;
     let labels = &records.labels.0;
     let name = match (&args.name, &labels[..]) {
         (Some(name), _) => name.clone(),

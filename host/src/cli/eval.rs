@@ -4,15 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{
-    Context, Refused,
-    data::{DataSource, Purpose},
-    open_bundle, print_json,
-};
+use super::{Context, Refused, data::DataSource, open_bundle, print_json};
 use crate::{
     data::Split,
     evaluation::{
-        self, Accuracy, Answer, Answers, ClassAccuracy, EnginePredictor, Evaluation, EvaluationError,
+        self, Accuracy, Answer, Answers, Asked, ClassAccuracy, EnginePredictor, Evaluation, EvaluationError,
         Predictor, Reliability, RunPredictor, geography::Geography, top,
     },
     plots,
@@ -22,7 +18,8 @@ use crate::{
 /// Accuracy of a run or a bundle: image alone, place alone, both.
 ///
 /// A run is computed by burn, a bundle by the engine the trap runs. Rows without a place are
-/// answered by the image alone, and counted; a data set without pictures by the place alone. Data of a
+/// answered by the image alone, a data set without pictures by the place alone; rows without a picture
+/// beside others with one are left out. How many rows each is, is said. Data of a
 /// run's own is divided as the run divided it, and rows that the run learned from are counted in a warning.
 ///
 /// MRR is the mean of 1/rank of the true class, ECE how far stated and true certainty are apart. Each
@@ -63,6 +60,7 @@ pub struct EvalArgs {
 struct Report<'a> {
     #[serde(flatten)]
     evaluation: &'a Evaluation,
+    asked: Asked,
     #[serde(skip_serializing_if = "Option::is_none")]
     top_k: Option<TopK>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +94,7 @@ impl TopK {
 pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
     let mut source = args.source.clone();
     source.as_in(&args.model);
-    let data = source.open(Purpose::Ask, context.voice)?;
+    let data = source.open(context.voice)?;
     let model = open_model(&args.model)?;
     if let Some(form) = model.form() {
         context.voice.say(&format!("runs: {form}"));
@@ -108,6 +106,8 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
             EvaluationError::Empty { data: data.source.display().to_string(), split: args.split }.into()
         );
     }
+    let asked = Asked::of((model.has_image(), model.has_location()), &data, args.split, &rows);
+    context.voice.say(&asked.to_string());
     if let Some(unknown) = evaluation::about_unknown(&data, &rows) {
         context.voice.say(&unknown);
     }
@@ -138,7 +138,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
         context.voice.say(&format!("drawn: {}", path.display()));
     }
     if args.json {
-        return print_json(&Report { evaluation: &evaluation, top_k, geography });
+        return print_json(&Report { evaluation: &evaluation, asked, top_k, geography });
     }
     print(&evaluation)?;
     if let Some(TopK { k, image, location, fused }) = top_k {

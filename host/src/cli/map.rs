@@ -5,11 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use csp_models::{place::LatLon, situation::Situation, time::YearFraction};
 
-use super::{
-    Context,
-    data::{DataSource, Purpose},
-    eval::open_model,
-};
+use super::{Context, data::DataSource, eval::open_model};
 use crate::{
     data::{self, Dataset, Format},
     evaluation::{self, Predictor, RunPredictor, embedding},
@@ -164,7 +160,7 @@ impl Observed {
         let mut observed = match (args.data.clone(), &run) {
             (Some(data), _) => {
                 let source = DataSource::plain(data, args.format, args.locations.clone());
-                let data = source.open(Purpose::Places, context.voice)?;
+                let data = source.open(context.voice)?;
                 Self { data: Some(data), ..Self::default() }
             }
             (None, Some(run)) => Self::of_run(run, context)?,

@@ -6,10 +6,12 @@
 //! | [`geography`] | the same by region, and how clustered the failures are |
 //! | [`embedding`] | what a location encoder tells apart |
 //! | `predictor` | what can be evaluated: a run, a bundle |
+//! | `asked` | which branch answers the rows asked about, and which rows are left out |
 //! | `taught` | which of the rows asked about are a run's own training rows |
 //! | [`priors`] | what a location encoder has to beat: nearest neighbours, a grid of counts, kernels |
 //! | [`sweep`] | methods × splits × label ratios × seeds, in one table |
 
+mod asked;
 mod auc;
 pub mod embedding;
 pub mod geography;
@@ -39,6 +41,7 @@ use crate::{
     progress::{Progress, Voice},
 };
 
+pub use asked::Asked;
 pub use auc::auc;
 pub use metrics::{Accuracy, best, rank_of, top};
 pub use modulated::modulated;
