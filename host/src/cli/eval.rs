@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{Context, Refused, data::DataSource, open_bundle, print_json};
 use crate::{
@@ -31,6 +31,7 @@ use crate::{
 #[command(after_help = "Examples:
   csp-host eval runs/first --data photos.csv --split val
   csp-host eval runs/first --data photos.csv --split val --regions 5 --reliability calibration.svg
+  csp-host eval runs/first --data photos.csv --split val --predictions answers.csv
   csp-host eval model.cspm --data photos.csv --split val --json")]
 pub struct EvalArgs {
     /// A run directory of `csp-host train`, or a bundle of `csp-host export`.
@@ -50,6 +51,13 @@ pub struct EvalArgs {
     /// Draw the reliability diagram, .svg or .png.
     #[arg(long, value_name = "FILE", value_parser = super::picture())]
     pub reliability: Option<PathBuf>,
+    /// Also the answer to each row, as CSV: picture, place, true class; then the class named, its
+    /// probability and the rank of the true class, fused, and the same of the image and the place alone.
+    ///
+    /// Top-k, MRR and ECE can be computed from it. A rank is empty where the model does not know the class,
+    /// a branch where it has no answer.
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
     /// One JSON document on stdout.
     #[arg(long)]
     pub json: bool,
@@ -133,6 +141,11 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
         Some(degrees) => Geography::of(&data, &rows, &answers, degrees),
         None => None,
     };
+    if let Some(path) = &args.predictions {
+        evaluation::write_predictions(path, &data, model.labels(), &rows, &answers)
+            .with_context(|| format!("--predictions {}", path.display()))?;
+        context.voice.say(&format!("written: {}", path.display()));
+    }
     if let Some(path) = &args.reliability {
         plots::reliability_diagram(path, &title(&args.model, &data), &evaluation.calibration)?;
         context.voice.say(&format!("drawn: {}", path.display()));

@@ -5,6 +5,7 @@
 //! | `metrics`, `per_class`, `reliability`, `auc` | figures from ranks, calls and confidences |
 //! | [`geography`] | the same by region, and how clustered the failures are |
 //! | [`embedding`] | what a location encoder tells apart |
+//! | `predictions` | the answers row by row, as a CSV |
 //! | `predictor` | what can be evaluated: a run, a bundle |
 //! | `asked` | which branch answers the rows asked about, and which rows are left out |
 //! | `taught` | which of the rows asked about are a run's own training rows |
@@ -18,6 +19,7 @@ pub mod geography;
 mod metrics;
 mod modulated;
 mod per_class;
+mod predictions;
 mod predictor;
 pub mod priors;
 mod reliability;
@@ -46,6 +48,7 @@ pub use auc::auc;
 pub use metrics::{Accuracy, best, rank_of, top};
 pub use modulated::modulated;
 pub use per_class::{ClassAccuracy, Share};
+pub use predictions::write_predictions;
 pub use predictor::{EnginePredictor, Predictor, RunPredictor};
 pub use reliability::{Bin, Reliability};
 pub use taught::about_taught;
