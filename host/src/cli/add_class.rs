@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use csp_models::{fusion::Fusion, labels::ClassId, situation::Situation};
+use csp_models::{
+    fusion::Fusion,
+    labels::{ClassId, Label},
+    situation::Situation,
+};
 
 use super::{Context, data::DataSource, print_json};
 use crate::{
@@ -70,11 +74,10 @@ pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
         (None, [only]) => only.name.clone(),
         (None, []) => bail!("{}: no label column; give --name", args.records.display()),
         (None, many) => bail!(
-            "{}: {} labels ({}, {}, …); keep the rows of one, or give --name to take all rows as one class",
+            "{}: {} labels ({}); keep the rows of one, or give --name to take all rows as one class",
             args.records.display(),
             many.len(),
-            many[0].name,
-            many[1].name
+            listed(many)
         ),
     };
     let places: Vec<Situation> = records.rows.iter().filter_map(Row::situation).collect();
@@ -105,6 +108,13 @@ pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
     print(&report);
     context.voice.say(&format!("wrote {}", args.out.display()));
     Ok(())
+}
+
+/// The first names of some classes.
+fn listed(labels: &[Label]) -> String {
+    const SHOWN: usize = 8;
+    let names: Vec<&str> = labels.iter().take(SHOWN).map(|label| label.name.as_str()).collect();
+    names.join(", ") + if labels.len() > SHOWN { ", …" } else { "" }
 }
 
 /// Where the run's classes were seen: the placed and labelled rows it learned from; and whether the run
@@ -182,4 +192,17 @@ fn print(report: &AddReport) {
         report.class
     );
     outln!("The image network does not know {}: answers to pictures are as before.", report.class);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_stand_for_names_that_are_left_out() {
+        let labels: Vec<Label> = ('a'..='i').map(Label::new).collect();
+        assert_eq!(listed(&labels[..2]), "a, b");
+        assert_eq!(listed(&labels[..8]), "a, b, c, d, e, f, g, h");
+        assert_eq!(listed(&labels), "a, b, c, d, e, f, g, h, …");
+    }
 }

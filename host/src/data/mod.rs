@@ -60,6 +60,7 @@ use csp_models::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use class_names::plain as plain_name;
 use lineage::Lineages;
 use problem::{Kind, Problems, Severity};
 pub use split::{SplitBy, SplitPlan};

@@ -27,10 +27,14 @@ use super::{
     model::{self, ModelInfo},
     run_dir::{StageInfo, read_json},
     sampler::{Negatives, random_places},
+    staged::Staged,
     weights::Weights,
 };
 use crate::{
-    data::units::{self, Unit},
+    data::{
+        plain_name,
+        units::{self, Unit},
+    },
     evaluation::embedding::embeddings,
     features::{location_presence, places_at_once},
     progress::{Progress, Voice},
@@ -50,7 +54,7 @@ pub struct AddClass<'a> {
     pub run: &'a Path,
     /// The new run, which must not exist.
     pub out: &'a Path,
-    /// The class.
+    /// The class; white space around it does not count.
     pub name: &'a str,
     /// Where it was seen, and when; to a run with seasons, a date that is not known is the middle of the
     /// year's circle, as in training.
@@ -108,22 +112,24 @@ pub struct AddReport {
     pub effects: Vec<Effect>,
 }
 
-/// Fits the class and writes the new run.
+/// Fits the class and writes the new run, which appears complete or not at all.
 ///
 /// # Errors
-/// A run that is not finished or has no location branch, a class it knows already, fewer than three
-/// records, no place of another class, or an output that exists.
+/// A run that is not finished or has no location branch, a class it knows already or that has no name, fewer
+/// than three records, no place of another class, or an output that exists.
 pub fn add_class(options: &AddClass<'_>) -> Result<AddReport, TrainError> {
     let refuse = |field: &str, problem: String| Err(TrainError::Config { field: field.into(), problem });
     let out = options.out;
     if out.is_file() || fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
         return refuse("--out", format!("{} exists; give a directory that does not", out.display()));
     }
+    let name =
+        plain_name(options.name).map_err(|problem| TrainError::Config { field: "--name".into(), problem })?;
     let device = Device::flex();
     let known = TrainedModel::load(options.run, &device)?;
     let run = RunDir::open(options.run)?;
-    if known.labels.find(options.name).is_some() {
-        return refuse("--name", format!("the run knows {:?} already", options.name));
+    if known.labels.0.iter().any(|label| label.name.trim() == name) {
+        return refuse("--name", format!("the run knows {name:?} already"));
     }
     if options.records.len() < FEWEST {
         let problem = format!("{} records with a place; {FEWEST} are needed", options.records.len());
@@ -149,7 +155,7 @@ pub fn add_class(options: &AddClass<'_>) -> Result<AddReport, TrainError> {
     let column = fit(&cases(&positives, &absent, |_| true), ridge);
 
     let mut info: ModelInfo = read_json(&run.model().join("model.json"))?;
-    info.labels.0.push(Label::new(options.name));
+    info.labels.0.push(Label::new(name));
     info.place_only += 1;
     info.name = options.out.file_name().map_or(info.name, |name| name.to_string_lossy().into_owned());
     let image_path = run.model().join(model::IMAGE);
@@ -160,21 +166,24 @@ pub fn add_class(options: &AddClass<'_>) -> Result<AddReport, TrainError> {
 
     let effects = Effects::of(options, &known, &device, &column);
     let mut added = AddedRecords::read(&run)?;
-    added.classes.push((options.name.into(), options.records.to_vec()));
+    added.classes.push((name.into(), options.records.to_vec()));
     let mut about = run.info().clone();
     // a run with an added class cannot be trained on: --resume compares this and says so
-    about.tool = format!("{} with {:?} added", about.tool, options.name);
-    let notes = [("class", options.name.into()), ("records", options.records.len().into())];
+    about.tool = format!("{} with {name:?} added", about.tool);
+    let notes = [("class", name.into()), ("records", options.records.len().into())];
     let notes = notes.map(|(key, value): (&str, serde_json::Value)| (key.to_string(), value)).into();
-    about.stages.insert(format!("add-class {}", options.name), StageInfo { notes, ..StageInfo::default() });
-    let new = RunDir::create(options.out, about, &run.rows()?)?;
+    about.stages.insert(format!("add-class {name}"), StageInfo { notes, ..StageInfo::default() });
+    let staged = Staged::beside(out)?;
+    let new = RunDir::create(staged.path(), about, &run.rows()?)?;
     added.write(&new)?;
     // a modulated head knows the old classes only, and stays behind with its run
     info.files.clear();
     let parts = model::Parts { image: image.as_ref(), location: Some(&location), modulation: None };
     model::save(&new, info, &parts)?;
+    drop(new);
+    staged.keep()?;
     Ok(AddReport {
-        class: options.name.into(),
+        class: name.into(),
         records: options.records.len(),
         cells: cells.count,
         cell_deg: cells.degrees,

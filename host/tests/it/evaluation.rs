@@ -270,6 +270,12 @@ fn a_class_from_places_joins_the_prior_and_nothing_else() {
     assert!(files(&run) == before, "the old run was touched");
     let exists = add_class(&added).unwrap_err().to_string();
     assert!(exists.contains("--out") && !exists.contains("--resume"), "{exists}");
+    let nameless = dir.path().join("nameless");
+    for (name, said) in [(" red\t", "knows"), (" ", "no name"), ("a\nb", "control character")] {
+        let error = add_class(&AddClass { out: &nameless, name, ..added }).unwrap_err().to_string();
+        assert!(error.contains("--name") && error.contains(said), "{error}");
+    }
+    assert!(!nameless.exists());
     let few = AddClass { out: &dir.path().join("few"), records: &records[..2], ..added };
     assert!(add_class(&few).unwrap_err().to_string().contains("3 are needed"));
 
