@@ -266,6 +266,7 @@ fn lacking(rows: &[Row]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::training::{RowRoles, TrainConfig, run_dir::RunInfo};
     use clap::Parser;
 
     /// As `csp-host train` has it, which needs no data set to print its configuration.
@@ -273,6 +274,31 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         source: Option<DataSource>,
+    }
+
+    #[test]
+    fn a_run_finds_its_rows_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.csv");
+        let rows: String =
+            (0..30).map(|i| format!("{}.5,{i}.25,{}\n", i - 15, ["a", "b"][i as usize % 2])).collect();
+        std::fs::write(&path, format!("lat,lon,label\n{rows}")).unwrap();
+        let plain = data::open(&path, None).unwrap().dataset;
+        let plan = SplitPlan { by: SplitBy::Block { km: 50.0 }, val: 0.3, seed: 0 };
+        for held in [Split::Val, Split::Test] {
+            let divided = plain.divided(&plan, held).unwrap();
+            let info = RunInfo::new(&divided, 0, 1.0, "cpu".into(), TrainConfig::default());
+            let run = dir.path().join(held.to_string());
+            RunDir::create(&run, info, &RowRoles::default()).unwrap();
+            let mut source = DataSource::plain(path.clone(), None, None);
+            source.as_in(&run);
+            let opened = source.open(Voice::Silent).unwrap();
+            assert_eq!((&opened.sha256, &opened.rows), (&divided.sha256, &divided.rows));
+            let mut given = DataSource { split_by: Some(SplitBy::Given), ..source.clone() };
+            given.of_run = None;
+            given.as_in(&run);
+            assert_eq!(given.open(Voice::Silent).unwrap().sha256, plain.sha256, "the flag has the last word");
+        }
     }
 
     #[test]
