@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use csp_models::{labels::ClassId, situation::Situation};
-
-use super::{
-    Context,
-    data::{DataSource, Purpose},
-    print_json,
+use csp_models::{
+    fusion::Fusion,
+    labels::{ClassId, Label},
+    situation::Situation,
 };
+
+use super::{Context, data::DataSource, print_json};
 use crate::{
     data::{self, Format, Row},
     training::{
@@ -24,7 +24,9 @@ use crate::{
 /// Fits one row of the class matrix on the frozen location encoder: the records are presences, the
 /// places of the other classes and random places presumed absences. Reports how well records are found
 /// when the cell of the map they lie in is left out, and what the class takes from the others at their
-/// places. The old run is not touched; the new one keeps the records, for `csp-host map`.
+/// places: its share of the prior as the fusion weighs it. The calibration of the fusion (temperature,
+/// weight, floor) stays the old run's. That run is not touched; the new one keeps the records, for
+/// `csp-host map`.
 ///
 /// Nobody showed the image network a picture of it: the new run knows the class by place only. It has a
 /// range map and a place in the prior; answers to pictures stay among the classes the image network
@@ -65,18 +67,17 @@ pub struct AddClassArgs {
 /// A run that cannot be added to, too few records, an output that exists.
 pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
     let source = DataSource::plain(args.records.clone(), args.records_format, None);
-    let records = source.open(Purpose::Places, context.voice)?;
+    let records = source.open(context.voice)?;
     let labels = &records.labels.0;
     let name = match (&args.name, &labels[..]) {
         (Some(name), _) => name.clone(),
         (None, [only]) => only.name.clone(),
         (None, []) => bail!("{}: no label column; give --name", args.records.display()),
         (None, many) => bail!(
-            "{}: {} labels ({}, {}, …); keep the rows of one, or give --name to take all rows as one class",
+            "{}: {} labels ({}); keep the rows of one, or give --name to take all rows as one class",
             args.records.display(),
             many.len(),
-            many[0].name,
-            many[1].name
+            listed(many)
         ),
     };
     let places: Vec<Situation> = records.rows.iter().filter_map(Row::situation).collect();
@@ -107,6 +108,13 @@ pub fn run(args: &AddClassArgs, context: &Context) -> Result<()> {
     print(&report);
     context.voice.say(&format!("wrote {}", args.out.display()));
     Ok(())
+}
+
+/// The first names of some classes.
+fn listed(labels: &[Label]) -> String {
+    const SHOWN: usize = 8;
+    let names: Vec<&str> = labels.iter().take(SHOWN).map(|label| label.name.as_str()).collect();
+    names.join(", ") + if labels.len() > SHOWN { ", …" } else { "" }
 }
 
 /// Where the run's classes were seen: the placed and labelled rows it learned from; and whether the run
@@ -177,5 +185,24 @@ fn print(report: &AddReport) {
             percent(effect.share_taken)
         );
     }
-    outln!("\nThe image network does not know {}: answers to pictures are as before.", report.class);
+    let Fusion { temperature, prior_weight, prior_floor, .. } = report.fusion;
+    outln!(
+        "\ntaken: of the prior as the fusion weighs it. Its calibration (T = {temperature:.2}, w = {prior_weight:.2}, \
+         floor = {prior_floor:.3}) is the old run's, fitted without {}.",
+        report.class
+    );
+    outln!("The image network does not know {}: answers to pictures are as before.", report.class);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_stand_for_names_that_are_left_out() {
+        let labels: Vec<Label> = ('a'..='i').map(Label::new).collect();
+        assert_eq!(listed(&labels[..2]), "a, b");
+        assert_eq!(listed(&labels[..8]), "a, b, c, d, e, f, g, h");
+        assert_eq!(listed(&labels), "a, b, c, d, e, f, g, h, …");
+    }
 }

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use super::{Context, print_json};
 use crate::{
-    data::{self, Dataset, Format, Options, SplitBy, SplitPlan, check},
+    data::{self, Dataset, Format, Options, Row, Split, SplitBy, SplitPlan, check},
     progress::{Progress, Voice},
     training::RunDir,
 };
@@ -151,33 +151,6 @@ impl Division {
     }
 }
 
-/// What rows are for: what is said of those that lack a place or a photograph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// To be learned from.
-    Teach,
-    /// To be answered.
-    Ask,
-    /// Their places alone are looked at.
-    Places,
-}
-
-impl Purpose {
-    /// What becomes of rows without a place, and without a photograph.
-    fn of_lacking(self) -> Option<[&'static str; 2]> {
-        match self {
-            Self::Teach => Some([
-                "the image branch alone learns from them",
-                "the location branch alone learns from them",
-            ]),
-            Self::Ask => {
-                Some(["the image branch alone answers them", "the location branch alone answers them"])
-            }
-            Self::Places => None,
-        }
-    }
-}
-
 /// A data set on the command line of a verb that works on one.
 #[derive(Clone, Debug, Args)]
 pub struct DataSource {
@@ -204,13 +177,16 @@ pub struct DataSource {
     /// Leave the photographs aside, even where they are not on this disk: learn from places alone.
     #[arg(long)]
     pub places_only: bool,
+    /// How a run divided this data, [taken over](Self::as_in) where the flags say nothing.
+    #[arg(skip)]
+    of_run: Option<(SplitPlan, Option<Split>)>,
 }
 
 impl DataSource {
     /// Data as it is, with the source's own splits.
     pub fn plain(data: PathBuf, format: Option<Format>, locations: Option<PathBuf>) -> Self {
         let (split_by, split_val, split_seed) = (None, None, None);
-        Self { data, format, locations, split_by, split_val, split_seed, places_only: false }
+        Self { data, format, locations, split_by, split_val, split_seed, places_only: false, of_run: None }
     }
 
     /// How the rows are divided: by the flags, else `otherwise`.
@@ -228,10 +204,9 @@ impl DataSource {
     pub fn as_in(&mut self, run: &std::path::Path) {
         let Ok(run) = RunDir::open(run) else { return };
         let same = std::path::absolute(&self.data).is_ok_and(|path| path == run.info().data);
-        if let Some(plan) = run.info().data_options.split.as_ref().filter(|_| same && self.split_by.is_none())
-        {
-            (self.split_by, self.split_val, self.split_seed) =
-                (Some(plan.by), Some(plan.val), Some(plan.seed));
+        let Options { split, held_out, .. } = &run.info().data_options;
+        if let Some(plan) = split.as_ref().filter(|_| same && self.split_by.is_none()) {
+            self.of_run = Some((plan.clone(), *held_out));
         }
     }
 
@@ -239,8 +214,8 @@ impl DataSource {
     ///
     /// # Errors
     /// Anything that would spoil training or a figure unnoticed.
-    pub fn open(&self, rows: Purpose, voice: Voice) -> anyhow::Result<Dataset> {
-        self.opened(&SplitPlan::default(), rows, voice)
+    pub fn open(&self, voice: Voice) -> anyhow::Result<Dataset> {
+        self.opened(&SplitPlan::default(), false, voice)
     }
 
     /// [`open`](Self::open) to learn from, divided as `plan` says where the flags say nothing.
@@ -248,29 +223,22 @@ impl DataSource {
     /// # Errors
     /// Those of [`open`](Self::open), and rows that cannot be divided so.
     pub fn open_split(&self, plan: &SplitPlan, voice: Voice) -> anyhow::Result<Dataset> {
-        self.opened(plan, Purpose::Teach, voice)
+        self.opened(plan, true, voice)
     }
 
-    fn opened(&self, plan: &SplitPlan, purpose: Purpose, voice: Voice) -> anyhow::Result<Dataset> {
+    fn opened(&self, plan: &SplitPlan, teach: bool, voice: Voice) -> anyhow::Result<Dataset> {
         let mut options =
             Options { format: self.format, locations: self.locations.clone(), ..Options::default() };
+        let (plan, held_out) = self.of_run.as_ref().map_or((plan, None), |(plan, held)| (plan, *held));
         self.division().apply(&mut options, plan);
+        options.held_out = held_out;
         let opened = data::open_with(&self.data, &options)?;
         voice.say(&format!("{}: {}, {} rows", self.data.display(), opened.format, opened.dataset.rows.len()));
         if options.split.is_some() {
             opened.notes.iter().filter(|note| note.starts_with("divided")).for_each(|note| voice.say(note));
         }
-        let rows = &opened.dataset.rows;
-        let lacking = |lacks: fn(&data::Row) -> bool| rows.iter().filter(|row| lacks(row)).count();
-        if let Some([no_place, no_photograph]) = purpose.of_lacking() {
-            for (n, of, becomes) in [
-                (lacking(|row| row.place.is_none()), "place", no_place),
-                (lacking(|row| row.image.is_none()), "photograph", no_photograph),
-            ] {
-                if n > 0 {
-                    voice.say(&format!("{n} of {} rows are without a {of}: {becomes}", rows.len()));
-                }
-            }
+        if teach {
+            lacking(&opened.dataset.rows).iter().for_each(|line| voice.say(line));
         }
         for problem in opened.problems.iter() {
             voice.say(problem.to_string().trim());
@@ -279,9 +247,26 @@ impl DataSource {
     }
 }
 
+/// What becomes of rows to learn from that lack a place, a photograph or both, each row once.
+fn lacking(rows: &[Row]) -> Vec<String> {
+    let count = |place: bool, photograph: bool| {
+        rows.iter().filter(|row| row.place.is_some() == place && row.image.is_some() == photograph).count()
+    };
+    [
+        (count(false, true), "are without a place: the image branch alone learns from them"),
+        (count(true, false), "are without a photograph: the location branch alone learns from them"),
+        (count(false, false), "have neither a place nor a photograph: nothing is learned from them"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, what)| format!("{n} of {} rows {what}", rows.len()))
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::training::{RowRoles, TrainConfig, run_dir::RunInfo};
     use clap::Parser;
 
     /// As `csp-host train` has it, which needs no data set to print its configuration.
@@ -289,6 +274,44 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         source: Option<DataSource>,
+    }
+
+    #[test]
+    fn a_run_finds_its_rows_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.csv");
+        let rows: String =
+            (0..30).map(|i| format!("{}.5,{i}.25,{}\n", i - 15, ["a", "b"][i as usize % 2])).collect();
+        std::fs::write(&path, format!("lat,lon,label\n{rows}")).unwrap();
+        let plain = data::open(&path, None).unwrap().dataset;
+        let plan = SplitPlan { by: SplitBy::Block { km: 50.0 }, val: 0.3, seed: 0 };
+        for held in [Split::Val, Split::Test] {
+            let divided = plain.divided(&plan, held).unwrap();
+            let info = RunInfo::new(&divided, 0, 1.0, "cpu".into(), TrainConfig::default());
+            let run = dir.path().join(held.to_string());
+            RunDir::create(&run, info, &RowRoles::default()).unwrap();
+            let mut source = DataSource::plain(path.clone(), None, None);
+            source.as_in(&run);
+            let opened = source.open(Voice::Silent).unwrap();
+            assert_eq!((&opened.sha256, &opened.rows), (&divided.sha256, &divided.rows));
+            let mut given = DataSource { split_by: Some(SplitBy::Given), ..source.clone() };
+            given.of_run = None;
+            given.as_in(&run);
+            assert_eq!(given.open(Voice::Silent).unwrap().sha256, plain.sha256, "the flag has the last word");
+        }
+    }
+
+    #[test]
+    fn what_rows_lack_is_told_once() {
+        let place = csp_models::place::LatLon::new(1.0, 2.0).ok();
+        let image = Some(PathBuf::from("a.jpg"));
+        let row = |place, image: &Option<PathBuf>| Row { place, image: image.clone(), ..Row::default() };
+        let rows = [row(place, &image), row(None, &image), row(place, &None), row(None, &None)];
+        let said = lacking(&rows);
+        assert_eq!(said.len(), 3);
+        assert!(said.iter().all(|line| line.starts_with("1 of 4 rows")), "{said:?}");
+        assert!(said[2].contains("neither"), "{said:?}");
+        assert!(lacking(&rows[..1]).is_empty());
     }
 
     #[test]

@@ -2,36 +2,36 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use super::{
-    Context, Refused,
-    data::{DataSource, Purpose},
-    open_bundle, print_json,
-};
+use super::{Context, Refused, data::DataSource, open_bundle, print_json};
 use crate::{
     data::Split,
     evaluation::{
-        self, Accuracy, Answer, Answers, EnginePredictor, Evaluation, EvaluationError, Predictor,
-        Reliability, RunPredictor, geography::Geography, top,
+        self, Accuracy, Answer, Answers, Asked, ClassAccuracy, EnginePredictor, Evaluation, EvaluationError,
+        Predictor, Reliability, RunPredictor, geography::Geography, top,
     },
     plots,
-    training::TrainedModel,
+    training::{RunDir, TrainedModel},
 };
 
 /// Accuracy of a run or a bundle: image alone, place alone, both.
 ///
 /// A run is computed by burn, a bundle by the engine the trap runs. Rows without a place are
-/// answered by the image alone, and counted; a data set without pictures by the place alone.
+/// answered by the image alone, a data set without pictures by the place alone; rows without a picture
+/// beside others with one are left out. How many rows each is, is said. Data of a
+/// run's own is divided as the run divided it, and rows that the run learned from are counted in a warning.
 ///
 /// MRR is the mean of 1/rank of the true class, ECE how far stated and true certainty are apart. Each
-/// class has its recall and precision with Wilson's 95 % interval. With --regions the accuracy is also
+/// class has its recall and precision with Wilson's 95 % interval; classes that the model does not know
+/// count as wrong, within top K too, and add 0 to the MRR. With --regions the accuracy is also
 /// told by cells of the map, and apart for cells that hold training rows and cells that hold none:
 /// only the latter says what to expect at a new place.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   csp-host eval runs/first --data photos.csv --split val
   csp-host eval runs/first --data photos.csv --split val --regions 5 --reliability calibration.svg
+  csp-host eval runs/first --data photos.csv --split val --predictions answers.csv
   csp-host eval model.cspm --data photos.csv --split val --json")]
 pub struct EvalArgs {
     /// A run directory of `csp-host train`, or a bundle of `csp-host export`.
@@ -51,6 +51,13 @@ pub struct EvalArgs {
     /// Draw the reliability diagram, .svg or .png.
     #[arg(long, value_name = "FILE", value_parser = super::picture())]
     pub reliability: Option<PathBuf>,
+    /// Also the answer to each row, as CSV: picture, place, true class; then the class named, its
+    /// probability and the rank of the true class, fused, and the same of the image and the place alone.
+    ///
+    /// Top-k, MRR and ECE can be computed from it. A rank is empty where the model does not know the class,
+    /// a branch where it has no answer.
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
     /// One JSON document on stdout.
     #[arg(long)]
     pub json: bool,
@@ -61,6 +68,7 @@ pub struct EvalArgs {
 struct Report<'a> {
     #[serde(flatten)]
     evaluation: &'a Evaluation,
+    asked: Asked,
     #[serde(skip_serializing_if = "Option::is_none")]
     top_k: Option<TopK>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,10 +87,10 @@ struct TopK {
 impl TopK {
     fn of(k: usize, answers: &Answers) -> Self {
         let share = |answers: &[Option<Answer>]| {
-            let ranks: Vec<usize> = answers.iter().flatten().map(|answer| answer.rank).collect();
+            let ranks: Vec<_> = answers.iter().flatten().map(|answer| answer.rank).collect();
             (!ranks.is_empty()).then(|| top(k, &ranks))
         };
-        let fused: Vec<usize> = answers.fused.iter().map(|answer| answer.rank).collect();
+        let fused: Vec<_> = answers.fused.iter().map(|answer| answer.rank).collect();
         Self { k, image: share(&answers.image), location: share(&answers.location), fused: top(k, &fused) }
     }
 }
@@ -94,7 +102,7 @@ impl TopK {
 pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
     let mut source = args.source.clone();
     source.as_in(&args.model);
-    let data = source.open(Purpose::Ask, context.voice)?;
+    let data = source.open(context.voice)?;
     let model = open_model(&args.model)?;
     if let Some(form) = model.form() {
         context.voice.say(&format!("runs: {form}"));
@@ -106,8 +114,15 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
             EvaluationError::Empty { data: data.source.display().to_string(), split: args.split }.into()
         );
     }
+    let asked = Asked::of((model.has_image(), model.has_location()), &data, args.split, &rows);
+    context.voice.say(&asked.to_string());
     if let Some(unknown) = evaluation::about_unknown(&data, &rows) {
         context.voice.say(&unknown);
+    }
+    if let Ok(run) = RunDir::open(&args.model)
+        && let Some(taught) = evaluation::about_taught(&run, &data, &rows)?
+    {
+        context.voice.say(&taught);
     }
     let undated = evaluation::undated(model.as_ref(), &rows);
     if undated > 0 {
@@ -118,6 +133,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
     }
     let answers = evaluation::answers(model.as_ref(), &rows, context.voice)?;
     let mut evaluation = evaluation::summarise(model.as_ref(), &answers);
+    evaluation.per_class.extend(ClassAccuracy::of_unknown(&data, &rows, &answers));
     let modulated = evaluation::modulated(model.as_ref(), &rows, context.voice)?;
     evaluation.modulated = modulated.map(|answers| evaluation::accuracy(&answers));
     let top_k = args.top.map(|k| TopK::of(k.into(), &answers));
@@ -125,12 +141,17 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
         Some(degrees) => Geography::of(&data, &rows, &answers, degrees),
         None => None,
     };
+    if let Some(path) = &args.predictions {
+        evaluation::write_predictions(path, &data, model.labels(), &rows, &answers)
+            .with_context(|| format!("--predictions {}", path.display()))?;
+        context.voice.say(&format!("written: {}", path.display()));
+    }
     if let Some(path) = &args.reliability {
         plots::reliability_diagram(path, &title(&args.model, &data), &evaluation.calibration)?;
         context.voice.say(&format!("drawn: {}", path.display()));
     }
     if args.json {
-        return print_json(&Report { evaluation: &evaluation, top_k, geography });
+        return print_json(&Report { evaluation: &evaluation, asked, top_k, geography });
     }
     print(&evaluation)?;
     if let Some(TopK { k, image, location, fused }) = top_k {
@@ -230,35 +251,39 @@ fn degrees(text: &str) -> Result<f64, String> {
 }
 
 fn print_geography(geography: &Geography) {
-    let Geography { degrees, regions, helped_hurt: [helped, hurt], .. } = geography;
+    let Geography { degrees, regions, .. } = geography;
+    let percent = |share: Option<f64>| share.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share));
+    let help = match geography.helped_hurt {
+        Some([helped, hurt]) => format!("the place helps the image in {helped} and hurts it in {hurt}"),
+        None => "no row has both a picture and a place to compare".into(),
+    };
     outln!(
-        "\n{} regions of {degrees}°, each counted once: image {:.1} %, image and place {:.1} % (deviation {:.1}); \
-         the place helps in {helped} and hurts in {hurt}",
+        "\n{} regions of {degrees}°, each counted once: image {}, image and place {:.1} % (deviation {:.1}); {help}",
         regions.len(),
-        100.0 * geography.mean_image_top1,
+        percent(geography.mean_image_top1),
         100.0 * geography.mean_fused_top1,
         100.0 * geography.sd_fused_top1
     );
     if let Some(training) = &geography.training {
-        for (name, [image, fused]) in
+        for (name, (image, fused)) in
             [("with training rows", &training.among_training), ("without", &training.apart)]
         {
             outln!(
-                "  cells {name:<20} image {:>5.1} %  fused {:>5.1} %  {:>7} rows",
-                100.0 * image.top1,
-                100.0 * fused.top1,
-                image.n
+                "  cells {name:<20} image {:>7}  fused {:>7}  {:>7} rows",
+                percent(image.map(|image| image.top1)),
+                percent((fused.n > 0).then_some(fused.top1)),
+                fused.n
             );
         }
     }
     outln!("surely worst:          south     west    rows     image     fused (95 %)");
     for region in regions.iter().take(WORST) {
         outln!(
-            "                    {:>8.2} {:>8.2} {:>7}  {:>6.1} %  {:>6.1} % ({:.0} to {:.0})",
+            "                    {:>8.2} {:>8.2} {:>7}  {:>8}  {:>6.1} % ({:.0} to {:.0})",
             region.south,
             region.west,
             region.n,
-            100.0 * region.image_top1,
+            percent(region.image_top1),
             100.0 * region.fused.value,
             100.0 * region.fused.low,
             100.0 * region.fused.high

@@ -9,11 +9,7 @@ use csp_models::{
     time::{DateError, YearFraction},
 };
 
-use super::{
-    Context,
-    data::{DataSource, Purpose},
-    eval::open_model,
-};
+use super::{Context, data::DataSource, eval::open_model};
 use crate::{
     data::{self, Dataset, Format},
     evaluation::{self, Predictor, RunPredictor, embedding},
@@ -201,7 +197,7 @@ impl Observed {
         let mut observed = match (args.data.clone(), &run) {
             (Some(data), _) => {
                 let source = DataSource::plain(data, args.format, args.locations.clone());
-                let data = source.open(Purpose::Places, context.voice)?;
+                let data = source.open(context.voice)?;
                 Self { data: Some(data), ..Self::default() }
             }
             (None, Some(run)) => Self::of_run(run, context)?,

@@ -19,7 +19,7 @@ use crate::{
 /// same way. Nothing is tuned on what is reported.
 ///
 /// An interrupted sweep goes on where it stopped, and one that is asked for more methods measures only
-/// those; results of other data or settings are refused. Writes table.md, table.csv, table.json,
+/// those; results of other data, photographs or settings are refused. Writes table.md, table.csv, table.json,
 /// accuracy.svg and the runs.
 ///
 /// Several machines share a sweep: each trains other --labels with the same data and settings; their
@@ -42,7 +42,8 @@ pub struct SweepArgs {
     #[arg(long, value_enum, default_value_t = Split::Val)]
     split: Split,
     /// How rows are divided into training and --split, each in turn: given (as the table says), random,
-    /// block:KM (whole cells), camera. Random beside block shows what neighbours are worth.
+    /// block:KM (whole cells), camera. Random beside block shows what neighbours are worth. The division is
+    /// the same for all seeds: deviations are of training alone.
     #[arg(long, value_delimiter = ',', default_value = "given", value_name = "SPLITS")]
     splits: Vec<SplitBy>,
     /// Columns of the table.

@@ -6,8 +6,24 @@ use serde::Deserialize;
 
 use super::{
     DataError,
+    coordinates::is_nothing,
     json::{self, Id, Value},
 };
+
+/// A class name as it counts: without the white space around it, as every format's names are taken.
+///
+/// # Errors
+/// A name with nothing in it, or with a control character such as a line break.
+pub(crate) fn plain(name: &str) -> Result<&str, String> {
+    let name = name.trim();
+    if is_nothing(name) {
+        return Err(format!("{name:?} is no name for a class"));
+    }
+    match name.chars().find(|c| c.is_control()) {
+        Some(c) => Err(format!("{name:?} has the control character {c:?} in it; write it without")),
+        None => Ok(name),
+    }
+}
 
 /// Names by class number or id.
 pub(crate) type Names = HashMap<Id, String>;
@@ -101,4 +117,17 @@ fn from_csv(path: &Path) -> Result<Names, DataError> {
         }
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn names_are_trimmed_and_have_something_to_read_in_them() {
+        assert_eq!(plain(" Lynx lynx\t\n"), Ok("Lynx lynx"));
+        for bad in ["", "NA", " \u{a0}", "a\nb", "a\u{1b}[2Jb", "a\u{7f}"] {
+            assert!(plain(bad).is_err(), "{bad:?}");
+        }
+    }
 }

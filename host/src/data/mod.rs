@@ -62,6 +62,7 @@ use csp_models::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use class_names::plain as plain_name;
 use lineage::Lineages;
 use problem::{Kind, Problems, Severity};
 pub use seam::about_seam;
@@ -74,7 +75,9 @@ pub const MAX_INDEX_FILE: u64 = 4 << 30;
 pub const MAX_ROWS: usize = 100_000_000;
 
 /// Which part of a data set a row belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// For training.
@@ -190,6 +193,22 @@ pub struct Dataset {
     pub sha256: String,
 }
 
+impl Dataset {
+    /// The rows divided anew between train and `held`: the same data set, digest and options included, as
+    /// opening the source with this division gives, so that a run of it finds its rows again.
+    ///
+    /// # Errors
+    /// [`split::SplitError`].
+    pub(crate) fn divided(&self, plan: &SplitPlan, held: Split) -> Result<Self, split::SplitError> {
+        let mut divided = self.clone();
+        split::assign(&mut divided.rows, plan, held)?;
+        divided.sha256 = rows::digest(&divided.rows, &divided.labels);
+        divided.options.split = Some(plan.clone());
+        divided.options.held_out = (held != Split::Val).then_some(held);
+        Ok(divided)
+    }
+}
+
 /// The formats a data set comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -245,6 +264,9 @@ pub struct Options {
     /// Divides the rows anew into train and val, in place of what the source gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<SplitPlan>,
+    /// The split that `split` divides from train; unset: val. A sweep that reports on test sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<Split>,
 }
 
 /// A data set and what was found while reading it.
@@ -364,7 +386,7 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
     }
     let mut drafts = rows::without_repeats(drafts, &mut problems);
     if let Some(plan) = &options.split {
-        let note = split::assign(&mut drafts, plan, Split::Val);
+        let note = split::assign(&mut drafts, plan, options.held_out.unwrap_or(Split::Val));
         notes.extend(note.map_err(|error| DataError::outline(path, error.to_string()))?);
     }
     let mut dataset = rows::settle(path, drafts, &lineages, &mut problems);

@@ -291,7 +291,7 @@ fn look_at_places(rows: &[Row], problems: &mut Problems) {
 }
 
 /// SHA-256 of the rows: every field with its length or presence, so that no two contents run together.
-fn digest(rows: &[Row], labels: &Labels) -> String {
+pub(super) fn digest(rows: &[Row], labels: &Labels) -> String {
     let mut hash = Sha256::new();
     let mut field = |bytes: Option<&[u8]>| match bytes {
         None => hash.update([0]),

@@ -5,20 +5,26 @@
 //! | `metrics`, `per_class`, `reliability`, `auc` | figures from ranks, calls and confidences |
 //! | [`geography`] | the same by region, and how clustered the failures are |
 //! | [`embedding`] | what a location encoder tells apart |
+//! | `predictions` | the answers row by row, as a CSV |
 //! | `predictor` | what can be evaluated: a run, a bundle |
+//! | `asked` | which branch answers the rows asked about, and which rows are left out |
+//! | `taught` | which of the rows asked about are a run's own training rows |
 //! | [`priors`] | what a location encoder has to beat: nearest neighbours, a grid of counts, kernels |
 //! | [`sweep`] | methods × splits × label ratios × seeds, in one table |
 
+mod asked;
 mod auc;
 pub mod embedding;
 pub mod geography;
 mod metrics;
 mod modulated;
 mod per_class;
+mod predictions;
 mod predictor;
 pub mod priors;
 mod reliability;
 pub mod sweep;
+mod taught;
 
 use csp_models::{
     fusion::Fusion,
@@ -37,12 +43,15 @@ use crate::{
     progress::{Progress, Voice},
 };
 
+pub use asked::Asked;
 pub use auc::auc;
 pub use metrics::{Accuracy, best, rank_of, top};
 pub use modulated::modulated;
 pub use per_class::{ClassAccuracy, Share};
+pub use predictions::write_predictions;
 pub use predictor::{EnginePredictor, Predictor, RunPredictor};
 pub use reliability::{Bin, Reliability};
+pub use taught::about_taught;
 
 /// Pictures classified between two looks at the progress bar.
 const BATCH: usize = 128;
@@ -63,7 +72,8 @@ pub struct Evaluation {
     /// The image head that the place has a say in, on all of them; for a run that trained one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub modulated: Option<Accuracy>,
-    /// The same per class, in the model's order, classes that neither occur nor are called left out.
+    /// The same per class, in the model's order, classes that neither occur nor are called left out. At the
+    /// end, where they were asked for, classes that the model [does not know](ClassAccuracy::of_unknown).
     pub per_class: Vec<ClassAccuracy>,
     /// Whether the probabilities can be believed.
     pub calibration: Calibrations,
@@ -83,8 +93,8 @@ pub struct Calibrations {
 /// One method's answer to one row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answer {
-    /// Rank of the true class, 1 = best.
-    pub rank: usize,
+    /// Rank of the true class, 1 = best; `None` where the model does not know it.
+    pub rank: Option<usize>,
     /// The class named.
     pub best: ClassId,
     /// Its probability.
@@ -92,6 +102,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether the class named is the true one.
+    pub fn is_right(&self) -> bool {
+        self.rank == Some(1)
+    }
+
     /// From probabilities `[classes]`.
     pub fn of(truth: ClassId, probabilities: &[f64]) -> Self {
         let best = best(probabilities).unwrap_or(ClassId(0));

@@ -1,9 +1,12 @@
 //! Each class for itself: how many there were, how many were found, how many of its calls were right.
 
+use std::collections::BTreeMap;
+
 use csp_models::labels::{ClassId, Labels};
 use serde::Serialize;
 
-use super::Answers;
+use super::{Answers, UNKNOWN};
+use crate::data::{Dataset, Row};
 
 /// Two-sided 95 % of a normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
@@ -53,6 +56,31 @@ pub struct ClassAccuracy {
 }
 
 impl ClassAccuracy {
+    /// Of the classes of `rows` that the model does not know, by name: none of their rows is named right.
+    pub fn of_unknown(data: &Dataset, rows: &[(&Row, ClassId)], answers: &Answers) -> Vec<Self> {
+        // rows, and those with an image score
+        let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        let unknown = rows.iter().zip(&answers.image).filter(|((_, truth), _)| *truth == UNKNOWN);
+        for ((row, _), image) in unknown {
+            let Some(class) = row.class else { continue };
+            let (n, pictures) = counts.entry(data.labels.name(class)).or_default();
+            *n += 1;
+            *pictures += usize::from(image.is_some());
+        }
+        let counts = counts.into_iter();
+        counts
+            .map(|(class, (n, pictures))| Self {
+                class: class.into(),
+                n,
+                image_top1: (pictures > 0).then_some(0.0),
+                fused_top1: 0.0,
+                recall: Share::of(0, n),
+                called: 0,
+                precision: Share::of(0, 0),
+            })
+            .collect()
+    }
+
     /// Of every class that occurs or was called, in the model's order.
     pub(super) fn group(labels: &Labels, answers: &Answers) -> Vec<Self> {
         #[derive(Clone, Copy, Default)]
@@ -69,8 +97,8 @@ impl ClassAccuracy {
             if let Some(count) = counts.get_mut(truth.index()) {
                 count.n += 1;
                 count.pictures += usize::from(image.is_some());
-                count.image += usize::from(image.is_some_and(|image| image.rank == 1));
-                count.fused += usize::from(fused.rank == 1);
+                count.image += usize::from(image.is_some_and(|image| image.is_right()));
+                count.fused += usize::from(fused.is_right());
             }
             if let Some(count) = counts.get_mut(fused.best.index()) {
                 count.called += 1;
@@ -93,7 +121,7 @@ impl ClassAccuracy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluation::Answer;
+    use crate::{data::Options, evaluation::Answer};
     use csp_models::labels::Label;
     use proptest::prelude::*;
 
@@ -115,7 +143,7 @@ mod tests {
     #[test]
     fn a_class_that_is_only_called_has_precision_zero() {
         let labels = Labels(["a", "b", "c"].map(Label::new).to_vec());
-        let answer = |rank, best| Answer { rank, best: ClassId(best), confidence: 0.5 };
+        let answer = |rank, best| Answer { rank: Some(rank), best: ClassId(best), confidence: 0.5 };
         let answers = Answers {
             truth: vec![ClassId(0); 3],
             fused: vec![answer(1, 0), answer(1, 0), answer(2, 1)],
@@ -127,6 +155,32 @@ mod tests {
         assert_eq!((groups[0].n, groups[0].called, groups[0].precision.value), (3, 2, 1.0));
         assert!((groups[0].recall.value - 2.0 / 3.0).abs() < 1e-12 && groups[0].image_top1 == Some(0.5));
         assert_eq!((groups[1].n, groups[1].called, groups[1].precision.value), (0, 1, 0.0));
+    }
+
+    #[test]
+    fn a_class_the_model_does_not_know_is_never_named_right() {
+        let data = Dataset {
+            source: "t.csv".into(),
+            rows: [0, 1, 1].map(|class| Row { class: Some(ClassId(class)), ..Row::default() }).to_vec(),
+            labels: Labels(["a", "dodo"].map(Label::new).to_vec()),
+            options: Options::default(),
+            sha256: String::new(),
+        };
+        let truth = [ClassId(0), UNKNOWN, UNKNOWN];
+        let rows: Vec<(&Row, ClassId)> = data.rows.iter().zip(truth).collect();
+        let answers = truth.map(|truth| Answer::of(truth, &[0.9, 0.1]));
+        let answers = Answers {
+            truth: truth.to_vec(),
+            image: vec![Some(answers[0]), Some(answers[1]), None],
+            location: vec![None; 3],
+            fused: answers.to_vec(),
+        };
+        let unknown = ClassAccuracy::of_unknown(&data, &rows, &answers);
+        assert_eq!(unknown.len(), 1);
+        assert_eq!((unknown[0].class.as_str(), unknown[0].n), ("dodo", 2));
+        assert_eq!((unknown[0].image_top1, unknown[0].recall.value), (Some(0.0), 0.0));
+        let known = Labels(["a", "b"].map(Label::new).to_vec());
+        assert_eq!(ClassAccuracy::group(&known, &answers)[0].called, 3, "the calls count all the same");
     }
 
     proptest! {

@@ -34,7 +34,7 @@ impl Reliability {
         for answer in answers {
             let bin = (answer.confidence * BINS as f64).ceil() as usize;
             let sum = &mut sums[bin.clamp(1, BINS) - 1];
-            *sum = (sum.0 + answer.confidence, sum.1 + usize::from(answer.rank == 1), sum.2 + 1);
+            *sum = (sum.0 + answer.confidence, sum.1 + usize::from(answer.is_right()), sum.2 + 1);
         }
         let bins: Vec<Bin> = (sums.into_iter().filter(|(.., n)| *n > 0))
             .map(|(confidence, right, n)| Bin {
@@ -60,7 +60,7 @@ mod tests {
             .map(|i| {
                 let confidence = 0.1 + 0.9 * (f64::from(i * 37 % 400) + 0.5) / 400.0;
                 let right = f64::from(i * 53 % 101) / 101.0 < confidence * confidence;
-                Answer { rank: if right { 1 } else { 2 }, best: ClassId(0), confidence }
+                Answer { rank: Some(if right { 1 } else { 2 }), best: ClassId(0), confidence }
             })
             .collect()
     }
@@ -77,9 +77,9 @@ mod tests {
 
     #[test]
     fn certainty_that_is_right_has_no_error_and_the_rest_has_its_gap() {
-        let sure = Answer { rank: 1, best: ClassId(0), confidence: 1.0 };
+        let sure = Answer { rank: Some(1), best: ClassId(0), confidence: 1.0 };
         assert_eq!(Reliability::of(&[sure; 3]).ece, 0.0);
-        assert_eq!(Reliability::of(&[Answer { rank: 2, ..sure }]).ece, 1.0);
+        assert_eq!(Reliability::of(&[Answer { rank: Some(2), ..sure }]).ece, 1.0);
         assert_eq!(Reliability::of(&[]), Reliability::default());
     }
 }

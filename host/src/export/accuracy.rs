@@ -22,7 +22,7 @@ pub(super) fn answers(
 /// Accuracy over the pictures with a class; `None` without any.
 pub(super) fn accuracy(answers: &[Vec<f32>], pictures: &[(&[u8], Option<ClassId>)]) -> Option<Accuracy> {
     let rows = answers.iter().zip(pictures);
-    let ranks: Vec<usize> =
+    let ranks: Vec<_> =
         rows.filter_map(|(logits, (_, class))| class.map(|class| rank_of(class, logits))).collect();
     (!ranks.is_empty()).then(|| Accuracy::of(&ranks))
 }

@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use burn::tensor::Device;
 use csp_models::{
-    fusion::sigmoid,
+    fusion::{Fusion, sigmoid},
     labels::{ClassId, Label},
     situation::Situation,
 };
@@ -27,10 +27,14 @@ use super::{
     model::{self, ModelInfo},
     run_dir::{StageInfo, read_json},
     sampler::{Negatives, random_places},
+    staged::Staged,
     weights::Weights,
 };
 use crate::{
-    data::units::{self, Unit},
+    data::{
+        plain_name,
+        units::{self, Unit},
+    },
     evaluation::embedding::embeddings,
     features::{location_presence, places_at_once},
     progress::{Progress, Voice},
@@ -50,7 +54,7 @@ pub struct AddClass<'a> {
     pub run: &'a Path,
     /// The new run, which must not exist.
     pub out: &'a Path,
-    /// The class.
+    /// The class; white space around it does not count.
     pub name: &'a str,
     /// Where it was seen, and when; to a run with seasons, a date that is not known is the middle of the
     /// year's circle, as in training.
@@ -70,11 +74,12 @@ pub struct Effect {
     pub class: String,
     /// Its places.
     pub n: usize,
-    /// Of those, where the prior named it first before.
+    /// Of those, where the place alone named it first before.
     pub first_before: usize,
     /// And with the new class.
     pub first_after: usize,
-    /// Mean share of the normalised prior that the new class takes there.
+    /// Mean share that the new class takes there of the prior as the fusion weighs it, normalised over the
+    /// classes.
     pub share_taken: f64,
 }
 
@@ -99,28 +104,32 @@ pub struct AddReport {
     pub others: usize,
     /// Share of them whose class the prior names first, before and after.
     pub others_top1: [f64; 2],
-    /// Largest share of the normalised prior that the new class takes at one of them.
+    /// Largest share of the prior, as the fusion weighs it, that the new class takes at one of them.
     pub largest_share: f64,
+    /// The calibration that the shares are by and the new run keeps: fitted without the new class.
+    pub fusion: Fusion,
     /// By falling share.
     pub effects: Vec<Effect>,
 }
 
-/// Fits the class and writes the new run.
+/// Fits the class and writes the new run, which appears complete or not at all.
 ///
 /// # Errors
-/// A run that is not finished or has no location branch, a class it knows already, fewer than three
-/// records, no place of another class, or an output that exists.
+/// A run that is not finished or has no location branch, a class it knows already or that has no name, fewer
+/// than three records, no place of another class, or an output that exists.
 pub fn add_class(options: &AddClass<'_>) -> Result<AddReport, TrainError> {
     let refuse = |field: &str, problem: String| Err(TrainError::Config { field: field.into(), problem });
     let out = options.out;
     if out.is_file() || fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
         return refuse("--out", format!("{} exists; give a directory that does not", out.display()));
     }
+    let name =
+        plain_name(options.name).map_err(|problem| TrainError::Config { field: "--name".into(), problem })?;
     let device = Device::flex();
     let known = TrainedModel::load(options.run, &device)?;
     let run = RunDir::open(options.run)?;
-    if known.labels.find(options.name).is_some() {
-        return refuse("--name", format!("the run knows {:?} already", options.name));
+    if known.labels.0.iter().any(|label| label.name.trim() == name) {
+        return refuse("--name", format!("the run knows {name:?} already"));
     }
     if options.records.len() < FEWEST {
         let problem = format!("{} records with a place; {FEWEST} are needed", options.records.len());
@@ -146,7 +155,7 @@ pub fn add_class(options: &AddClass<'_>) -> Result<AddReport, TrainError> {
     let column = fit(&cases(&positives, &absent, |_| true), ridge);
 
     let mut info: ModelInfo = read_json(&run.model().join("model.json"))?;
-    info.labels.0.push(Label::new(options.name));
+    info.labels.0.push(Label::new(name));
     info.place_only += 1;
     info.name = options.out.file_name().map_or(info.name, |name| name.to_string_lossy().into_owned());
     let image_path = run.model().join(model::IMAGE);
@@ -157,21 +166,24 @@ pub fn add_class(options: &AddClass<'_>) -> Result<AddReport, TrainError> {
 
     let effects = Effects::of(options, &known, &device, &column);
     let mut added = AddedRecords::read(&run)?;
-    added.classes.push((options.name.into(), options.records.to_vec()));
+    added.classes.push((name.into(), options.records.to_vec()));
     let mut about = run.info().clone();
     // a run with an added class cannot be trained on: --resume compares this and says so
-    about.tool = format!("{} with {:?} added", about.tool, options.name);
-    let notes = [("class", options.name.into()), ("records", options.records.len().into())];
+    about.tool = format!("{} with {name:?} added", about.tool);
+    let notes = [("class", name.into()), ("records", options.records.len().into())];
     let notes = notes.map(|(key, value): (&str, serde_json::Value)| (key.to_string(), value)).into();
-    about.stages.insert(format!("add-class {}", options.name), StageInfo { notes, ..StageInfo::default() });
-    let new = RunDir::create(options.out, about, &run.rows()?)?;
+    about.stages.insert(format!("add-class {name}"), StageInfo { notes, ..StageInfo::default() });
+    let staged = Staged::beside(out)?;
+    let new = RunDir::create(staged.path(), about, &run.rows()?)?;
     added.write(&new)?;
     // a modulated head knows the old classes only, and stays behind with its run
     info.files.clear();
     let parts = model::Parts { image: image.as_ref(), location: Some(&location), modulation: None };
     model::save(&new, info, &parts)?;
+    drop(new);
+    staged.keep()?;
     Ok(AddReport {
-        class: options.name.into(),
+        class: name.into(),
         records: options.records.len(),
         cells: cells.count,
         cell_deg: cells.degrees,
@@ -181,6 +193,7 @@ pub fn add_class(options: &AddClass<'_>) -> Result<AddReport, TrainError> {
         others: effects.n,
         others_top1: effects.top1,
         largest_share: effects.largest_share,
+        fusion: known.fusion,
         effects: effects.by_class,
     })
 }
@@ -279,8 +292,8 @@ impl Effects {
             progress.at(asked as u64, || "places".into());
             for (((_, class), presence), &score) in others.iter().zip(&presences).zip(&scores) {
                 let Some(effect) = by_class.get_mut(class.index()) else { continue };
-                let share = score / (score + presence.iter().sum::<f64>());
-                let first = crate::evaluation::rank_of(*class, presence) == 1;
+                let share = share_taken(&known.fusion, presence, score);
+                let first = crate::evaluation::rank_of(*class, presence) == Some(1);
                 effect.n += 1;
                 effect.first_before += usize::from(first);
                 effect.first_after += usize::from(first && presence[class.index()] >= score);
@@ -305,9 +318,26 @@ impl Effects {
     }
 }
 
+/// Share of a new class with presence `score` in what the place alone says: its prior beside those of the
+/// others, `[classes]`, as the fusion weighs them under a picture that says nothing.
+fn share_taken(fusion: &Fusion, presence: &[f64], score: f64) -> f64 {
+    let all: Vec<f64> = presence.iter().copied().chain([score]).collect();
+    fusion.fuse(&vec![0.0; all.len()], &all, 0.0).last().copied().unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_share_taken_is_that_of_the_weighted_prior() {
+        let fusion = Fusion { prior_weight: 2.0, prior_floor: 0.1, ..Fusion::default() };
+        // max(p, 0.1)²: 0.81, 0.01 and 0.09
+        let share = share_taken(&fusion, &[0.9, 0.001], 0.3);
+        assert!((share - 0.09 / 0.91).abs() < 1e-12, "{share}");
+        let none = Fusion { prior_weight: 0.0, ..fusion };
+        assert!((share_taken(&none, &[0.9, 0.001], 0.3) - 1.0 / 3.0).abs() < 1e-12, "no weight, no say");
+    }
 
     #[test]
     fn neighbours_do_not_teach_each_other() {

@@ -57,6 +57,7 @@ pub mod runs;
 pub mod sampler;
 pub mod self_check;
 pub mod speed;
+mod staged;
 mod stages;
 mod standard;
 pub mod torch_file;

@@ -99,7 +99,7 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     if let Some(seam) = about_seam(&dataset.rows, &config.location.encoder) {
         voice.say(&seam);
     }
-    if let Some(error) = options.backbone_of.and_then(|other| run.take_backbone(other).err()) {
+    if let Some(error) = options.backbone_of.and_then(|other| run.look_at_backbone(other).err()) {
         if !options.resume {
             run.abandon();
         }
@@ -107,7 +107,7 @@ pub fn train(dataset: &Dataset, options: &TrainOptions<'_>) -> Result<Summary, T
     }
     match learn(&mut run, &set, begin, dataset, options) {
         // nothing has been learned, and other settings need another run
-        Err(error @ TrainError::Config { .. }) if !options.resume => {
+        Err(error @ (TrainError::Config { .. } | TrainError::Differs { .. })) if !options.resume => {
             run.abandon();
             Err(error)
         }
@@ -178,6 +178,9 @@ fn learn(
     };
     let job = Job { set, config, seed: options.seed, cache, dataset, begin };
     let pictures = job.pictures(&mut context)?;
+    if let Some(other) = options.backbone_of {
+        context.run.take_backbone(other)?;
+    }
     let cells = set.labelled_cells(config.holdout.block_deg);
     let Trained { image, location, modulation, mut fit } = if pictures.pixels.is_empty() {
         job.places_alone(&mut context, &pictures, cells)?

@@ -24,6 +24,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{TrainError, config::TrainConfig, location_weights::Begin, roles::RowRoles};
 use crate::data::{Dataset, Options};
 
+/// What differs where the photographs do.
+const PICTURES: &str = "what the photographs show";
+
 /// Version of `run.json`.
 const SCHEMA: u32 = 1;
 
@@ -204,11 +207,12 @@ impl RunDir {
         Ok(run)
     }
 
-    /// Takes over the finished backbone of another run, if both would have trained the same one.
+    /// Whether another run has a finished backbone that this one would have trained as well, as far as
+    /// that is known before its pictures are decoded.
     ///
     /// # Errors
     /// [`TrainError::Differs`] naming what differs, [`TrainError::Unfinished`], or the system's reason.
-    pub(crate) fn take_backbone(&self, other: &Path) -> Result<(), TrainError> {
+    pub(crate) fn look_at_backbone(&self, other: &Path) -> Result<(), TrainError> {
         if self.finished("backbone").is_file() {
             return Ok(());
         }
@@ -223,10 +227,29 @@ impl RunDir {
         if let Some((what, was, now)) = first_difference("", &decides(&other.info), &decides(&self.info)) {
             return Err(TrainError::Differs { path: other.root, what, was, now });
         }
-        let from = other.finished("backbone");
-        if !from.is_file() {
+        if !other.finished("backbone").is_file() {
             return Err(TrainError::Unfinished { path: other.root, stage: "backbone" });
         }
+        Ok(())
+    }
+
+    /// Takes over the finished backbone of another run, whose pictures have to be those of this one.
+    ///
+    /// # Errors
+    /// Those of [`look_at_backbone`](Self::look_at_backbone).
+    pub(crate) fn take_backbone(&self, other: &Path) -> Result<(), TrainError> {
+        if self.finished("backbone").is_file() {
+            return Ok(());
+        }
+        self.look_at_backbone(other)?;
+        let other = Self::open(other)?;
+        if let (Some(was), Some(now)) = (other.pictures_sha256(), self.pictures_sha256())
+            && was != now
+        {
+            let (was, now) = (was.into(), now.into());
+            return Err(TrainError::Differs { path: other.root, what: PICTURES.into(), was, now });
+        }
+        let from = other.finished("backbone");
         let bytes = fs::read(&from).map_err(TrainError::io(&from))?;
         let to = self.finished("backbone");
         write_atomically(&to, |out| out.write_all(&bytes)).map_err(TrainError::io(&to))
@@ -247,6 +270,11 @@ impl RunDir {
         self.info.stages.get("weights")?.notes.get("sha256")?.as_str()
     }
 
+    /// Digest of the pictures that the run learned from, once they have been [decoded](Self::decoded).
+    pub(crate) fn pictures_sha256(&self) -> Option<&str> {
+        self.info.stages.get("decode")?.notes.get("sha256")?.as_str()
+    }
+
     /// Notes the location network that the run begins with, or holds a resumed run to it.
     ///
     /// # Errors
@@ -265,7 +293,7 @@ impl RunDir {
     pub(crate) fn decoded(&mut self, sha256: &str, pictures: usize, seconds: f64) -> Result<(), TrainError> {
         let notes = [("pictures", pictures.into()), ("sha256", sha256.into())];
         let notes = notes.map(|(key, value)| (key.to_string(), value)).into();
-        self.hold_to("decode", "what the photographs show", sha256, StageInfo { seconds, notes, steps: 0 })
+        self.hold_to("decode", PICTURES, sha256, StageInfo { seconds, notes, steps: 0 })
     }
 
     /// Notes `info`, or refuses another digest than a stage was noted with before.
@@ -491,6 +519,26 @@ mod tests {
         drop(run);
         RunDir::resume(&root, &info(), &RowRoles::default()).unwrap();
         assert!(!folders.iter().any(|folder| folder.join(&left).exists()));
+    }
+
+    #[test]
+    fn a_backbone_of_other_pictures_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |name: &str, pictures: &str| {
+            let mut run = RunDir::create(&dir.path().join(name), info(), &RowRoles::default()).unwrap();
+            run.decoded(pictures, 3, 0.0).unwrap();
+            run
+        };
+        let (same, other) = (run("same", "p"), run("other", "q"));
+        for run in [&same, &other] {
+            fs::write(run.finished("backbone"), "b").unwrap();
+        }
+        let new = run("new", "p");
+        let error = new.take_backbone(other.root()).unwrap_err().to_string();
+        assert!(error.contains("photographs"), "{error}");
+        assert!(!new.finished("backbone").exists());
+        new.take_backbone(same.root()).unwrap();
+        assert!(new.finished("backbone").exists());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
     TrainError,
     model::ModelInfo,
     run_dir::{Metric, RunDir, RunInfo, read_json},
+    staged::Staged,
 };
 
 /// How deep runs are looked for below a folder.
@@ -147,6 +148,8 @@ pub fn find(folder: &Path) -> Result<(Vec<RunReport>, Vec<TrainError>), TrainErr
         };
         // links are not followed: they could lead around in a circle
         let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        // nor is what a killed process has left half written
+        let folders = folders.filter(|entry| !Staged::is(&entry.path()));
         if depth < DEPTH {
             open.extend(folders.map(|entry| (entry.path(), depth + 1)));
         }

@@ -87,6 +87,8 @@ fn unknown_classes_count_as_wrong_and_none_known_stops_evaluation() {
         let output = host(&["eval", text(&demo().join(model)), "--data", &one]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && said.contains("count as wrong: unicorn (1)"), "{said}");
+        let table = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(table.lines().any(|line| line.starts_with("unicorn")), "{table}");
     }
     let all = table(dir.path(), |l| (1..l.len()).for_each(|row| set(l, row, "label", "unicorn")));
     let output = host(&["eval", text(&demo().join("model.cspm")), "--data", &all]);

@@ -4,20 +4,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::Write,
     path::{Path, PathBuf},
 };
 
-use csp_models::{
-    bundle::{sha256_hex, write_atomically},
-    labels::ClassId,
-    place::LatLon,
-    situation::Situation,
-};
+use csp_models::{bundle::sha256_hex, labels::ClassId, place::LatLon, situation::Situation};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use super::{Figures, Measures, Method, SweepError, SweepOptions, plan};
+use super::{
+    Figures, Measures, Method, SweepError, SweepOptions,
+    kept::{Kept, Of},
+    plan,
+};
 use crate::{
     data::{
         Dataset, Row, SplitBy,
@@ -27,39 +24,21 @@ use crate::{
         self, Answers, RunPredictor, Scored, answers_beside, image_logits, labelled,
         priors::{self, Kind},
     },
-    features::places_at_once,
+    features::{PixelCache, places_at_once},
     training::{
-        self, RunDir, TrainConfig, TrainOptions, TrainedModel,
+        self, RowRoles, RunDir, TrainConfig, TrainOptions, TrainedModel,
         calibrate::{Case, Opinion, calibrate, calibrate_prior},
     },
 };
 
-/// `figures.json`: what was measured, and of what.
-#[derive(Debug, Serialize, Deserialize)]
-struct Done {
-    of: Of,
-    methods: BTreeMap<Method, Figures>,
-}
-
-/// Everything the figures depend on; settings added by a later version read as their defaults.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Of {
-    data: String,
-    split: String,
-    labels: f64,
-    seed: u64,
-    device: String,
-    config: TrainConfig,
-    tool: String,
-}
-
-/// The figures of all methods asked for; those measured before are read.
+/// The figures of all methods asked for; those measured before, of the same `pictures`, are read.
 pub(super) fn figures(
     data: &Dataset,
     options: &SweepOptions<'_>,
     by: SplitBy,
     share: f64,
     seed: u64,
+    pictures: Option<&str>,
 ) -> Result<BTreeMap<Method, Figures>, SweepError> {
     let place = |sweep: &Path| sweep.join(plan::runs(by)).join(format!("labels-{share}-seed-{seed}"));
     let cell = Cell {
@@ -67,13 +46,15 @@ pub(super) fn figures(
         options,
         share,
         seed,
+        pictures,
         dir: place(options.out),
         backbones: options.backbones_of.map(place),
         runs: options.runs_of.map(place),
     };
-    let path = cell.dir.join("figures.json");
+    let path = cell.dir.join(FIGURES);
     let of = Of {
         data: data.sha256.clone(),
+        pictures: pictures.map(str::to_string),
         split: format!("{:?}", options.split).to_lowercase(),
         labels: share,
         seed,
@@ -81,38 +62,19 @@ pub(super) fn figures(
         config: options.config.clone(),
         tool: env!("CARGO_PKG_VERSION").into(),
     };
-    let mut done = read(&path, of)?;
+    let mut done = Kept::read(&path, of)?;
     let missing: Vec<Method> =
         options.methods.iter().copied().filter(|method| !done.methods.contains_key(method)).collect();
     if !missing.is_empty() {
+        if !done.vouched {
+            cell.hold_runs_to_pictures(&path)?;
+            done.write(&path)?;
+        }
         cell.measure(&missing, &mut done.methods)?;
-        let io = |source| SweepError::Io { path: path.clone(), source };
-        let json = serde_json::to_vec_pretty(&done).map_err(|error| io(error.into()))?;
-        fs::create_dir_all(&cell.dir).map_err(io)?;
-        write_atomically(&path, |out| out.write_all(&json)).map_err(io)?;
+        done.write(&path)?;
     }
     done.methods.retain(|method, _| options.methods.contains(method));
     Ok(done.methods)
-}
-
-/// What was measured before; nothing where nothing was.
-fn read(path: &Path, of: Of) -> Result<Done, SweepError> {
-    let Ok(bytes) = fs::read(path) else { return Ok(Done { of, methods: BTreeMap::new() }) };
-    let stale = |reason: String| SweepError::Stale { path: path.into(), reason };
-    let done: Done = serde_json::from_slice(&bytes).map_err(|error| stale(error.to_string()))?;
-    if done.of == of {
-        return Ok(done);
-    }
-    let was = &done.of;
-    let what = [
-        (was.data != of.data, "other data"),
-        (was.split != of.split, "another split"),
-        (was.device != of.device, "another device"),
-        (was.config != of.config, "other settings"),
-        (was.tool != of.tool, "another version of csp-host"),
-    ];
-    let what: Vec<&str> = what.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).collect();
-    Err(stale(format!("it is of {}", what.join(" and "))))
 }
 
 struct Cell<'a> {
@@ -120,6 +82,8 @@ struct Cell<'a> {
     options: &'a SweepOptions<'a>,
     share: f64,
     seed: u64,
+    /// Digest of the photographs, if there are any.
+    pictures: Option<&'a str>,
     dir: PathBuf,
     /// Where runs with the same backbones may be.
     backbones: Option<PathBuf>,
@@ -127,6 +91,8 @@ struct Cell<'a> {
     runs: Option<PathBuf>,
 }
 
+/// The file of a cell's figures.
+const FIGURES: &str = "figures.json";
 /// Folders of the runs with and without pre-training.
 const CSP: &str = "csp";
 const SUPERVISED: &str = "supervised";
@@ -192,20 +158,23 @@ impl Cell<'_> {
     /// A finished run: the one of an earlier sweep, or this one's, trained now if it has to be.
     fn run(&self, name: &str, backbone_of: Option<&Path>) -> Result<Finished, SweepError> {
         let options = self.options;
-        let mut config = options.config.clone();
-        config.pretrain.enabled = name == CSP;
-        if name == SUPERVISED {
-            // what pictures without labels tell is what the other is compared for
-            config.finetune.pseudo_labels = 1.0;
-        }
+        let config = self.config(name);
         let out = self.dir.join(name);
-        let there = |run: &PathBuf| self.is_finished(run, &config);
-        let earlier = self.runs.iter().map(|runs| runs.join(name));
-        if let Some(run) = earlier.chain([out.clone()]).find(there) {
-            return self.open(run);
+        let mut runs = self.runs.as_ref();
+        if let Some(run) = runs.map(|runs| runs.join(name)).filter(|run| self.is_finished(run, &config)) {
+            let kept = run.with_file_name(FIGURES);
+            let vouched = self.pictures.is_some_and(|pictures| Kept::is_of(&kept, pictures));
+            if vouched || self.shows_the_same(&run)? {
+                return self.open(run);
+            }
+            options.voice.say(&format!("{}: of other photographs, not taken over", run.display()));
+            runs = None;
+        }
+        if self.is_finished(&out, &config) {
+            return self.open(out);
         }
         let backbone_of = backbone_of.map(Path::to_path_buf).or_else(|| {
-            let sweeps = self.backbones.iter().chain(&self.runs);
+            let sweeps = self.backbones.iter().chain(runs);
             sweeps.map(|sweep| sweep.join(CSP)).find(|run| run.exists())
         });
         options.voice.say(&format!("\n{} labels {}, seed {}", out.display(), self.share, self.seed));
@@ -225,6 +194,51 @@ impl Cell<'_> {
         training::train(self.data, &train)
             .map_err(|source| SweepError::Train { run: out.clone(), source })?;
         self.open(out)
+    }
+
+    /// The settings of a run.
+    fn config(&self, name: &str) -> TrainConfig {
+        let mut config = self.options.config.clone();
+        config.pretrain.enabled = name == CSP;
+        if let Some(plan) = &self.data.options.split {
+            config.split = plan.clone();
+        }
+        if name == SUPERVISED {
+            // what pictures without labels tell is what the other is compared for
+            config.finetune.pseudo_labels = 1.0;
+        }
+        config
+    }
+
+    /// Refuses runs that lie here finished and learned from other photographs.
+    fn hold_runs_to_pictures(&self, figures: &Path) -> Result<(), SweepError> {
+        for name in [CSP, SUPERVISED] {
+            let run = self.dir.join(name);
+            if self.is_finished(&run, &self.config(name)) && !self.shows_the_same(&run)? {
+                let reason = format!("the run {name} beside it is of other photographs under the same names");
+                return Err(SweepError::Stale { path: figures.into(), reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the photographs that a finished run learned from show what they showed it; true for a run
+    /// that does not say.
+    fn shows_the_same(&self, root: &Path) -> Result<bool, SweepError> {
+        let failed = |source| SweepError::Train { run: root.into(), source };
+        let run = RunDir::open(root).map_err(failed)?;
+        let RowRoles { labelled, holdout, unlabelled, shielded } = run.rows().map_err(failed)?;
+        let rows: BTreeSet<usize> = [labelled, holdout, unlabelled, shielded].concat().into_iter().collect();
+        let files: Vec<PathBuf> =
+            rows.into_iter().filter_map(|row| self.data.rows.get(row)?.image.clone()).collect();
+        let Some(was) = run.pictures_sha256().filter(|_| !files.is_empty()) else { return Ok(true) };
+        let input = TrainedModel::load(root, &self.options.device.device).map_err(failed)?.input;
+        let cache = self.options.out.join("cache");
+        fs::create_dir_all(&cache).map_err(|source| SweepError::Io { path: cache.clone(), source })?;
+        let pixels =
+            PixelCache::open(&cache, &files, &input, self.options.voice, &|| false).map_err(failed)?;
+        let now = pixels.map(|pixels| pixels.content()).transpose().map_err(failed)?;
+        Ok(now.as_deref() == Some(was))
     }
 
     /// True for a run of this data, seed, ratio, device and `config` whose model is complete.

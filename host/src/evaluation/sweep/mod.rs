@@ -5,10 +5,14 @@
 //! | `plan` | the splits: as given, at random, by blocks |
 //! | `method` | the methods, and the figures of one |
 //! | `cell` | one (split, ratio, seed): runs trained or taken over, methods measured |
+//! | `kept` | what a cell has measured, and of what |
+//! | `pictures` | which photographs a sweep is of |
 //! | `table` | means and deviations as Markdown, CSV and JSON |
 
 mod cell;
+mod kept;
 mod method;
+mod pictures;
 mod plan;
 mod table;
 
@@ -80,6 +84,12 @@ pub enum SweepError {
         /// Why not.
         source: SplitError,
     },
+    /// Divided before, and again with another split held out.
+    #[error("--splits with --split {held}: --split-by has divided the rows already; leave one of both out")]
+    Twice {
+        /// The split to report on.
+        held: Split,
+    },
     /// A result could not be read or written.
     #[error("{path}: {source}", path = .path.display())]
     Io {
@@ -126,13 +136,14 @@ pub fn run(data: &Dataset, options: &SweepOptions<'_>) -> Result<SweepTable, Swe
             return Err(SweepError::NoPictures { data: data.source.clone(), method: method.title() });
         }
     }
+    let pictures = pictures::digest(data, options.split, &options.out.join("cache"), options.voice)?;
     let mut table = SweepTable::new(options);
     for (number, &by) in options.plans.iter().enumerate() {
         let divided = plan::divide(by, data, options.split)?;
         // seeds outside: an unfinished sweep has figures for every ratio
         for seed in 0..options.seeds {
             for (ratio, &share) in options.labels.iter().enumerate() {
-                let figures = cell::figures(&divided, options, by, share, seed)?;
+                let figures = cell::figures(&divided, options, by, share, seed, pictures.as_deref())?;
                 table.add(number, ratio, figures);
                 write_tables(&table, options)?;
             }
@@ -140,7 +151,8 @@ pub fn run(data: &Dataset, options: &SweepOptions<'_>) -> Result<SweepTable, Swe
     }
     for (number, &by) in options.plans.iter().enumerate() {
         let split = if options.plans.len() > 1 { format!(", split {by}") } else { String::new() };
-        let title = format!("Top-1 on {:?}{split}, {} seeds", options.split, options.seeds).to_lowercase();
+        let seeds = if options.seeds == 1 { "1 seed".into() } else { format!("{} seeds", options.seeds) };
+        let title = format!("Top-1 on {:?}{split}, {seeds}", options.split).to_lowercase();
         let path = options.out.join(plan::file_name(by, "accuracy.svg"));
         plots::label_ratio_lines(&path, &title, &table.series(number))?;
     }

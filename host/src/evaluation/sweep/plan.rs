@@ -3,25 +3,25 @@
 
 use std::path::PathBuf;
 
-use csp_models::bundle::sha256_hex;
-
 use super::SweepError;
-use crate::data::{
-    Dataset, Split, SplitBy, SplitPlan,
-    split::{self, SplitError},
-};
+use crate::data::{Dataset, Split, SplitBy, SplitPlan};
 
 /// Share of the rows to report on where the table's own split does not say.
 const SHARE: f64 = 0.15;
 
 /// The data with training rows and rows of `held` divided anew, as many of `held` as before. The other
-/// rows stay what they are. The division does not depend on the seeds of the sweep.
+/// rows stay what they are. The division does not depend on the seeds of the sweep, and its runs know it
+/// as those of `train --split-by` do.
 ///
 /// # Errors
-/// [`SweepError::Split`] where the rows cannot be divided so.
+/// [`SweepError::Split`] where the rows cannot be divided so, [`SweepError::Twice`].
 pub(super) fn divide(by: SplitBy, data: &Dataset, held: Split) -> Result<Dataset, SweepError> {
     if by == SplitBy::Given {
         return Ok(data.clone());
+    }
+    if held != Split::Val && data.options.split.is_some() {
+        // val rows of the first division would stay, and no single division makes such rows again
+        return Err(SweepError::Twice { held });
     }
     let count = |wanted: fn(Split, Split) -> bool| {
         data.rows.iter().filter(|row| wanted(row.split.unwrap_or(Split::Train), held)).count()
@@ -29,12 +29,10 @@ pub(super) fn divide(by: SplitBy, data: &Dataset, held: Split) -> Result<Dataset
     let before = count(|split, held| split == held);
     let among = before + count(|split, _| split == Split::Train);
     let share = if before == 0 { SHARE } else { before as f64 / among as f64 };
-    let mut divided = data.clone();
+    // nine digits are read back from run.json as they are, and tell 10⁸ rows apart
+    let share = (share * 1e9).round() / 1e9;
     let plan = SplitPlan { by, val: share, seed: 0 };
-    split::assign(&mut divided.rows, &plan, held)
-        .map_err(|source: SplitError| SweepError::Split { data: data.source.clone(), source })?;
-    divided.sha256 = sha256_hex(format!("{} {by} {held:?}", data.sha256).as_bytes());
-    Ok(divided)
+    data.divided(&plan, held).map_err(|source| SweepError::Split { data: data.source.clone(), source })
 }
 
 /// Folder of the runs below a sweep's.
@@ -98,6 +96,13 @@ mod tests {
                 assert_eq!(row.split == Some(Split::Test), before.split == Some(Split::Test));
             }
         }
+        // runs of the division know it, so that their rows are found again
+        let plan = blocks.options.split.clone().unwrap();
+        assert_eq!((plan.by, plan.val, blocks.options.held_out), (SplitBy::Block { km: 111.0 }, 0.25, None));
+        let test = divide(SplitBy::Random, &data, Split::Test).unwrap();
+        assert_eq!(test.options.held_out, Some(Split::Test));
+        let twice = divide(SplitBy::Random, &blocks, Split::Test).unwrap_err().to_string();
+        assert!(twice.contains("--split-by") && twice.contains("--split test"), "{twice}");
         let digests = [&data, &blocks, &random].map(|data| data.sha256.clone());
         assert!(digests[0] != digests[1] && digests[1] != digests[2]);
         assert!(divide(SplitBy::Camera, &data, Split::Val).unwrap_err().to_string().contains("camera"));

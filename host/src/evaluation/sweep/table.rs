@@ -18,20 +18,20 @@ pub struct SweepTable {
     cells: BTreeMap<(usize, usize), Vec<BTreeMap<Method, Figures>>>,
 }
 
-/// Mean and standard deviation.
+/// Mean and standard deviation; one value has none.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Spread {
     mean: f64,
-    sd: f64,
+    sd: Option<f64>,
 }
 
 impl Spread {
-    /// With n − 1 in the denominator; no deviation for one value.
+    /// With n − 1 in the denominator.
     fn of(values: &[f64]) -> Self {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        Self { mean, sd: if values.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 } }
+        Self { mean, sd: (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()) }
     }
 }
 
@@ -118,7 +118,8 @@ impl SweepTable {
             let method = method.as_str().unwrap_or_default();
             text += &format!("{split},{labels},{method},{input},{seeds},{n}");
             for (name, _) in READINGS {
-                text += &format!(",{:.6},{:.6}", readings[name].mean, readings[name].sd);
+                let Spread { mean, sd } = readings[name];
+                text += &format!(",{mean:.6},{}", sd.map_or(String::new(), |sd| format!("{sd:.6}")));
             }
             text.push('\n');
         }
@@ -134,7 +135,7 @@ impl SweepTable {
                     let measures = self.measures((plan, ratio), method, INPUTS[0].1);
                     let values: Vec<f64> = measures.iter().map(|m| m.accuracy.top1).collect();
                     let Spread { mean, sd } = Spread::of(&values);
-                    (!values.is_empty()).then_some((share, mean, sd))
+                    (!values.is_empty()).then_some((share, mean, sd.unwrap_or(0.0)))
                 })
                 .collect(),
         });
@@ -167,9 +168,10 @@ impl SweepTable {
                 let values: Vec<f64> =
                     self.measures((plan, ratio), method, pick).iter().map(reading).collect();
                 let Spread { mean, sd } = Spread::of(&values);
-                match values.is_empty() {
-                    true => write!(f, " – |")?,
-                    false => write!(f, " {:.1} ± {:.1} |", 100.0 * mean, 100.0 * sd)?,
+                match sd {
+                    _ if values.is_empty() => write!(f, " – |")?,
+                    Some(sd) => write!(f, " {:.1} ± {:.1} |", 100.0 * mean, 100.0 * sd)?,
+                    None => write!(f, " {:.1} |", 100.0 * mean)?,
                 }
             }
             writeln!(f)?;
@@ -182,7 +184,17 @@ impl fmt::Display for SweepTable {
     /// Markdown, in percent.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seeds = self.cells.values().map(Vec::len).max().unwrap_or(0);
-        writeln!(f, "In %, mean ± standard deviation over {seeds} seeds.\n")?;
+        match seeds {
+            0 | 1 => writeln!(f, "In %, of 1 seed.\n")?,
+            _ => writeln!(f, "In %, mean ± standard deviation over {seeds} seeds.\n")?,
+        }
+        let anew: Vec<String> =
+            self.plans.iter().filter(|by| **by != SplitBy::Given).map(SplitBy::to_string).collect();
+        if !anew.is_empty() {
+            let so = if seeds > 1 { ": the deviations are of training alone" } else { "" };
+            let divided = anew.join(" and ");
+            writeln!(f, "Rows divided anew ({divided}) are divided in the same way for all seeds{so}.\n")?;
+        }
         let [fused, place] = INPUTS.map(|(_, pick)| pick);
         self.write(f, "**Top-1, image and place**", fused, |m| m.accuracy.top1)?;
         self.write(f, "**Top-3, image and place**", fused, |m| m.accuracy.top3)?;
@@ -227,11 +239,29 @@ mod tests {
     }
 
     #[test]
+    fn one_seed_has_no_deviation() {
+        let whole = table();
+        let mut one = SweepTable { plans: vec![SplitBy::Given], cells: BTreeMap::new(), ..whole.clone() };
+        one.add(0, 0, whole.cells[&(0, 0)][0].clone());
+        let text = one.to_string();
+        assert!(text.starts_with("In %, of 1 seed.\n") && text.contains("| 5 % | 70.0 | 74.0 |"), "{text}");
+        assert!(!text.contains('±') && !text.contains("divided anew"), "{text}");
+        let csv = one.csv();
+        assert!(csv.contains("given,0.05,csp,fused,1,10,0.740000,,0.900000,,"), "{csv}");
+        let json = serde_json::to_value(&one).unwrap();
+        assert!(json[0]["top1"]["sd"].is_null(), "{json}");
+    }
+
+    #[test]
     fn means_and_deviations_are_those_of_the_seeds() {
         let text = table().to_string();
         // statistics.stdev([0.74, 0.80]) = 0.0424
         assert!(text.contains("| given | 5 % | 71.0 ± 1.4 | 77.0 ± 4.2 |"), "{text}");
         assert!(text.contains("**Top-1, place alone**\n\n| split | labels | CSP |"), "{text}");
+        assert!(
+            text.contains("(random) are divided in the same way for all seeds: the deviations"),
+            "{text}"
+        );
         let csv = table().csv();
         assert!(csv.contains("given,0.05,csp,fused,2,10,0.770000,0.042426,"), "{csv}");
         assert!(csv.contains("given,0.05,image,image,2,10,0.710000,"), "{csv}");
