@@ -147,7 +147,9 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
         context.voice.say(&format!("written: {}", path.display()));
     }
     if let Some(path) = &args.reliability {
-        plots::reliability_diagram(path, &title(&args.model, &data), &evaluation.calibration)?;
+        let split = args.split.map_or(String::new(), |split| format!(", {split}"));
+        let title = title(&args.model, &data) + &split;
+        plots::reliability_diagram(path, &title, &evaluation.calibration)?;
         context.voice.say(&format!("drawn: {}", path.display()));
     }
     if args.json {
