@@ -237,8 +237,7 @@ impl Cell<'_> {
         fs::create_dir_all(&cache).map_err(|source| SweepError::Io { path: cache.clone(), source })?;
         let pixels =
             PixelCache::open(&cache, &files, &input, self.options.voice, &|| false).map_err(failed)?;
-        let now = pixels.map(|pixels| pixels.content()).transpose().map_err(failed)?;
-        Ok(now.as_deref() == Some(was))
+        Ok(pixels.is_some_and(|pixels| pixels.content() == was))
     }
 
     /// True for a run of this data, seed, ratio, device and `config` whose model is complete.
