@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::{
     DataError,
     json::{self, Id, Value},
+    problem::quoted,
 };
 
 /// Names by class number or id.
@@ -97,6 +98,12 @@ fn from_csv(path: &Path) -> Result<Names, DataError> {
     for record in reader.records() {
         let record = record.map_err(|error| refuse(error.to_string()))?;
         if let (Some(id), Some(name)) = (record.get(id), record.get(name)) {
+            if [id, name].iter().any(|cell| cell.trim().contains(['\n', '\r'])) {
+                return Err(refuse(format!(
+                    "a line break in {}: close the quote that was left open",
+                    quoted(name)
+                )));
+            }
             names.insert(Id::of(id.trim()), name.trim().into());
         }
     }

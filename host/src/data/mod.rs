@@ -6,7 +6,7 @@
 //! | [`split`], [`units`] | dividing rows by block or camera; the draws behind every choice of rows |
 //! | [`check`] | the report of `csp-host data check` |
 //! | `recognise` | which format a path is |
-//! | `table`, `columns`, `coordinates`, `dates` | CSV and TSV, as people write them |
+//! | `table`, `quotes`, `columns`, `coordinates`, `dates` | CSV and TSV, as people write them |
 //! | `folder`, `exif_place`, `geotiff`, `projection` | a folder of photographs with GPS, or of georeferenced tiles |
 //! | `coco`, `locations` | COCO Camera Traps and iNaturalist JSON, with places from a second file or their own |
 //! | `camtrap_dp` | Camtrap DP packages |
@@ -31,6 +31,7 @@ mod geotiff;
 mod json;
 mod lineage;
 mod locations;
+mod quotes;
 mod recognise;
 mod rows;
 mod swapped;

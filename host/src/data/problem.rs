@@ -61,8 +61,9 @@ kinds! {
     /// A row with more or fewer fields than the header.
     RaggedRow Error "rows with more or fewer fields than the header"
         => "quote fields that contain the delimiter",
-    /// A line break inside a quoted cell.
-    BrokenCell Error "a line break inside a cell" => "close the quote that was left open",
+    /// A line break inside a cell that should hold none: a quote left open, which runs rows together.
+    BrokenCell Error "a line break inside a cell"
+        => "close the quote that was left open; write a quote that belongs to the text twice, in a quoted cell",
     /// Not UTF-8.
     NotUtf8 Error "text that is not UTF-8" => "save the table as CSV UTF-8",
     /// A coordinate that is not a number.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +16,7 @@ use super::{
     dates,
     json::Id,
     problem::{Kind, Problems, quoted},
+    quotes,
     rows::{Draft, Shared},
 };
 
@@ -35,8 +36,12 @@ pub(crate) struct Table {
     pub(crate) decimal_comma: bool,
     /// The delimiter in words.
     pub(crate) delimiter: &'static str,
+    delimiter_byte: u8,
     reader: csv::Reader<File>,
     lines: LineCounter,
+    /// The same file, to look a record up as it is written, and where its header starts, bytes.
+    raw: File,
+    start: u64,
 }
 
 /// Finds the line a record starts in. The csv reader's own count lags behind after `\r\n` and blank lines.
@@ -77,12 +82,18 @@ impl Table {
             return Err(DataError::outline(path, "larger than 64 GiB; split the table"));
         }
         let mut first = Vec::new();
-        let mut lines = io::Read::take(BufReader::new(file), MAX_HEADER);
-        while first.iter().all(u8::is_ascii_whitespace) {
+        let (mut start, mut line) = (0, 1);
+        let mut lines = BufReader::new(file).take(MAX_HEADER);
+        loop {
             first.clear();
-            if lines.read_until(b'\n', &mut first).map_err(io)? == 0 {
+            let length = lines.read_until(b'\n', &mut first).map_err(io)?;
+            if length == 0 {
                 return Err(DataError::outline(path, "the table is empty"));
             }
+            if !first.iter().all(u8::is_ascii_whitespace) && !names_separator(&first) {
+                break;
+            }
+            (start, line) = (start + length as u64, line + 1);
         }
         if first.starts_with(&[0xff, 0xfe]) || first.starts_with(&[0xfe, 0xff]) {
             return Err(DataError::outline(path, "UTF-16 text; save it as CSV UTF-8"));
@@ -96,18 +107,40 @@ impl Table {
             .rev()
             .max_by_key(|(_, _, header)| (columns::recognised(header), header.len()))
             .ok_or_else(|| DataError::outline(path, "no header"))?;
+        if !quotes::are_sound(first.as_bytes(), byte) {
+            return Err(DataError::outline(
+                path,
+                format!(
+                    "line {line}: a quote of the header is not closed in its line; name the columns in one line"
+                ),
+            ));
+        }
+        let opened = || -> io::Result<File> {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(start))?;
+            Ok(file)
+        };
         let reader = ReaderBuilder::new()
             .delimiter(byte)
             .flexible(true)
             .has_headers(true)
-            .from_path(path)
-            .map_err(|error| csv_error(path, error))?;
-        let lines = LineCounter { reader: BufReader::new(File::open(path).map_err(io)?), at: 0, line: 1 };
-        Ok(Self { path: path.into(), header, decimal_comma: byte != b',', delimiter, reader, lines })
+            .from_reader(opened().map_err(io)?);
+        let lines = LineCounter { reader: BufReader::new(opened().map_err(io)?), at: 0, line };
+        Ok(Self {
+            path: path.into(),
+            header,
+            decimal_comma: byte != b',',
+            delimiter,
+            delimiter_byte: byte,
+            reader,
+            lines,
+            raw: opened().map_err(io)?,
+            start,
+        })
     }
 
     /// Calls `each` with every row: where it stands, and its fields, as many as the header has. Rows of
-    /// other lengths and rows that are not UTF-8 are problems.
+    /// other lengths, rows that are not UTF-8 and rows that an open quote runs together are problems.
     ///
     /// # Errors
     /// Only when reading fails.
@@ -128,6 +161,15 @@ impl Table {
                     &self.path,
                     format!("more than {MAX_ROWS} rows; split the table"),
                 ));
+            }
+            if record.iter().any(breaks) && !self.is_sound(byte).map_err(|e| DataError::io(&self.path, e))? {
+                problems.add(Kind::BrokenCell, || {
+                    let broken = record.iter().enumerate().find(|(_, cell)| breaks(cell));
+                    let (index, cell) = broken.unwrap_or_default();
+                    let column = self.header.get(index).map_or_else(String::new, |name| quoted(name));
+                    format!("{at}, column {column}: {}", quoted(&String::from_utf8_lossy(cell)))
+                });
+                continue;
             }
             if record.len() != self.header.len() {
                 problems.add(Kind::RaggedRow, || {
@@ -150,6 +192,27 @@ impl Table {
         }
         Ok(())
     }
+
+    /// Whether the [quotes](quotes) of the record just read are meant, which starts at `byte`.
+    fn is_sound(&self, byte: u64) -> io::Result<bool> {
+        let length = self.reader.position().byte().saturating_sub(byte);
+        let mut file = &self.raw;
+        file.seek(SeekFrom::Start(self.start + byte))?;
+        let mut record = Vec::new();
+        file.take(length).read_to_end(&mut record)?;
+        Ok(quotes::are_sound(&record, self.delimiter_byte))
+    }
+}
+
+fn breaks(cell: &[u8]) -> bool {
+    cell.iter().any(|byte| matches!(byte, b'\n' | b'\r'))
+}
+
+/// True for the line `sep=;` that spreadsheets put above the header: the header tells as much.
+fn names_separator(line: &[u8]) -> bool {
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii();
+    let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
+    line.split_at_checked(4).is_some_and(|(key, rest)| key.eq_ignore_ascii_case(b"sep=") && rest.len() <= 1)
 }
 
 fn split_line(line: &str, delimiter: u8) -> Vec<String> {

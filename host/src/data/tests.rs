@@ -144,6 +144,55 @@ fn an_open_quote_cannot_swallow_rows() {
 }
 
 #[test]
+fn two_stray_quotes_cannot_run_rows_together() {
+    let dir = photographs();
+    // the class of the first row would get the place of the third: as many cells as the header
+    let rows = "species\tlocality_note\tlat\tlon\n\
+        fox\t\"North ridge\t1.5\t2.5\n\
+        cat\tmid\t2.5\t3.5\n\
+        dog\t\"South ridge\t40.5\t50.5\n\
+        owl\tx\t5.5\t6.5\n";
+    for (delimiter, name) in [("\t", "t.tsv"), (",", "t.csv"), (";", "s.csv")] {
+        let path = write(&dir, name, &rows.replace('\t', delimiter));
+        assert_eq!(found(&path).1, [(Kind::BrokenCell, 1)], "{name}");
+        let error = open(&path, None).unwrap_err().to_string();
+        assert!(error.contains("line 2, column \"locality_note\""), "{error}");
+    }
+    // cells of several lines that are closed are text, also beside one of a single line with quotes in it
+    let path = write(
+        &dir,
+        "t.csv",
+        "species,description,lat,lon\n\
+         fox,\"two lines,\nthe second \"\"so\"\" it says\",1.5,2.5\r\n\
+         dog,\"North\" ridge,40.5,50.5\n\
+         owl,\"\n\n\",41.5,51.5\n",
+    );
+    let (set, problems) = found(&path);
+    assert_eq!((set.rows.len(), problems), (3, vec![]));
+    // the header is held to the same
+    let path = write(&dir, "t.csv", "species,lat,lon,\"note\nfox,1.5,2.5,x\ndog,2.5,3.5,\"y\"\n");
+    let error = open(&path, None).unwrap_err().to_string();
+    assert!(error.contains("line 1") && error.contains("header"), "{error}");
+    // and the tables beside
+    let json = write(&dir, "set.json", COCO);
+    write(&dir, "set_locations.csv", "location,note,lat,lon\n7,\"a,1.5,2\neast,\"b,10,20\n");
+    assert!(found(&json).1.contains(&(Kind::BrokenCell, 1)));
+}
+
+#[test]
+fn what_spreadsheets_put_above_the_header() {
+    let dir = photographs();
+    for above in ["sep=;\n", "\u{feff}\"sep=;\"\r\n", "\n  \nSEP=;\n"] {
+        let path = write(&dir, "t.csv", &format!("{above}image;lat;lon\na.jpg;-33,5;x\n"));
+        let error = open(&path, None).unwrap_err().to_string();
+        let line = above.matches('\n').count() + 2;
+        assert!(error.contains(&format!("line {line}, column \"lon\": \"x\"")), "{error}");
+        write(&dir, "t.csv", &format!("{above}image;lat;lon\na.jpg;-33,5;151,25\n"));
+        assert_eq!(found(&path).0.rows[0].place, LatLon::new(-33.5, 151.25).ok());
+    }
+}
+
+#[test]
 fn lines_are_those_an_editor_shows() {
     let dir = photographs();
     let path = write(&dir, "t.csv", "lat,lon,note\r\n\r\n1,2,\"two\r\nlines\"\r\n\r\nx,1,\r\n1,y,");
