@@ -414,6 +414,12 @@ fn a_folder_of_tiles() {
     assert_eq!((class(&set, 1), set.rows[1].place.map(|p| p.lat().floor())), (Some("river"), Some(56.0)));
     let report = check::check(dir.path(), &Options::default(), true, |_| || ());
     assert_eq!(report.images.as_ref().map(|images| (images.photographs, images.unreadable)), Some((2, 0)));
+    assert!(notes.iter().any(|note| note.contains("2 tiles of 3 bands: bands 1, 2 and 3")), "{notes:?}");
+    // of many bands nobody knows the order: said
+    fs::copy(fixtures.join("u16_5band_planar_32733.tif"), dir.path().join("river/many.tif")).unwrap();
+    let (_, problems) = found(dir.path());
+    assert_eq!(problems, [(Kind::SomeBands, 1)]);
+    fs::remove_file(dir.path().join("river/many.tif")).unwrap();
     // another system is refused with its code
     let mut bytes = fs::read(fixtures.join("rgb8_deflate_4326.tif")).unwrap();
     let at = bytes.windows(2).position(|pair| pair == 4326u16.to_le_bytes()).unwrap();

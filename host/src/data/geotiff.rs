@@ -76,6 +76,13 @@ pub(crate) fn place(path: &Path) -> Result<Option<LatLon>, String> {
     }
 }
 
+/// How many bands a tile has; `None` for what is no TIFF, which the decoder reports.
+pub(crate) fn bands(path: &Path) -> Option<usize> {
+    let tiff = Decoder::new(BufReader::new(File::open(path).ok()?)).ok()?;
+    let colours = tiff.with_limits(Limits::default()).colortype().ok()?;
+    Some(usize::from(colours.num_samples()))
+}
+
 /// A short value of the key directory.
 fn value_of(keys: &[u16], wanted: u16) -> Option<u16> {
     keys.get(4..)?.chunks_exact(4).find(|entry| entry[0] == wanted && entry[1] == 0).map(|entry| entry[3])

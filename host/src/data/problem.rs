@@ -155,6 +155,9 @@ kinds! {
     BadExif Warning "photographs whose EXIF cannot be read; these have no place and date" => "nothing to do",
     /// Files that are pictures of a kind we cannot read.
     ForeignImage Warning "files left out: neither JPEG nor PNG nor GeoTIFF" => "convert them to JPEG",
+    /// Tiles of more bands than are shown, in an order nobody knows.
+    SomeBands Warning "tiles of many bands, of which the first three are shown as red, green and blue"
+        => "where others are meant, write those first (gdal_translate -b 4 -b 3 -b 2)",
     /// A location without coordinates.
     UnknownLocation Warning "images whose location has no coordinates; these have no place"
         => "add them to the location table",
