@@ -44,7 +44,7 @@ pub struct CheckArgs {
     ///
     /// Understood as they are distributed: CSV and TSV; a folder with a sub-folder a class (place from
     /// EXIF, or from the georeference of GeoTIFF tiles); COCO Camera Traps JSON with a location table;
-    /// iNaturalist 2017, 2018 and 2021 JSON, or the folder with train….json and val….json; fMoW's tree
+    /// iNaturalist 2017, 2018 and 2021 JSON, or a folder with one for each split (train….json, …val….json); fMoW's tree
     /// of …_rgb.json; geo_prior's BirdSnap and NABirds JSON; YFCC's and SINR's CSV; Camtrap DP packages.
     ///
     /// A table names its columns in the first line: `image_path,lat,lon` and, where known, `date`,

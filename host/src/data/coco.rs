@@ -4,7 +4,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -320,61 +320,4 @@ impl Classes {
             }
         }
     }
-}
-
-/// The JSONs of a folder that holds one a split, as iNaturalist's does: `train2018.json` and
-/// `val2018.json`. Empty unless one is for training.
-pub(crate) fn of_folder(folder: &Path) -> Vec<(Split, PathBuf)> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut found: Vec<(Split, PathBuf)> = entries
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let name = path.file_name()?.to_str()?.strip_suffix(".json")?;
-            let split = match name {
-                _ if name.contains("location") || name.contains("categor") => return None,
-                _ if name.starts_with("train") => Split::Train,
-                _ if name.starts_with("val") => Split::Val,
-                // the annotations of the challenges' test sets are not public: these have none
-                _ => return None,
-            };
-            Some((split, path.clone()))
-        })
-        .collect();
-    found.sort();
-    if found.iter().any(|(split, _)| *split == Split::Train) { found } else { Vec::new() }
-}
-
-/// Reads the JSONs of a folder, each as its split.
-///
-/// # Errors
-/// Those of [`read`]; two JSONs for one split.
-pub(crate) fn read_folder(
-    folder: &Path,
-    lineages: &mut Lineages,
-    notes: &mut Vec<String>,
-    problems: &mut Problems,
-) -> Result<Vec<Draft>, DataError> {
-    let files = of_folder(folder);
-    if let Some(pair) = files.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        return Err(DataError::outline(
-            folder,
-            format!(
-                "{} and {} are both for {}: give one of them, or a folder with one a split",
-                name(&pair[0].1),
-                name(&pair[1].1),
-                pair[0].0
-            ),
-        ));
-    }
-    let mut all = Vec::new();
-    for (split, path) in files {
-        let mut drafts = read(&path, None, lineages, notes, problems)?;
-        drafts.iter_mut().for_each(|draft| draft.split = Some(split));
-        all.append(&mut drafts);
-    }
-    if all.is_empty() {
-        return Err(DataError::outline(folder, "no train….json in it: give the folder of the annotations"));
-    }
-    Ok(all)
 }

@@ -164,13 +164,52 @@ fn a_folder_with_one_json_a_split() {
     );
     write(&dir, "train2018_locations.json", INAT_2018_LOCATIONS);
     write(&dir, "test2018.json", r#"{"images": []}"#);
-    let Opened { dataset: set, format, .. } = opened(dir.path());
+    write(&dir, "train_2018_bboxes.json", INAT_2018);
+    let Opened { dataset: set, format, notes, .. } = opened(dir.path());
+    let left = "left out: train_2018_bboxes.json (boxes), test2018.json (no annotations)";
+    assert_eq!(notes.last().map(String::as_str), Some(left));
     assert_eq!((format, set.rows.len()), (Format::INaturalist, 6));
     let splits: Vec<_> = set.rows.iter().map(|row| row.split.unwrap()).collect();
     assert_eq!(splits[2..4], [Split::Train, Split::Val]);
     write(&dir, "train_mini.json", INAT_2021);
     let error = inspect(dir.path(), &Options::default()).unwrap_err().to_string();
     assert!(error.contains("train2018.json and train_mini.json"), "{error}");
+    assert!(error.contains("move train_mini.json away"), "{error}");
+}
+
+#[test]
+fn a_folder_of_camera_traps_with_a_json_a_split() {
+    let dir = photographs();
+    let json = |name: &str| {
+        format!(
+            r#"{{"info": {{}}, "images": [{{"id": "{name}", "file_name": "{name}.jpg", "location": 7}}],
+            "annotations": [{{"id": 1, "image_id": "{name}", "category_id": 1}}],
+            "categories": [{{"id": 1, "name": "lynx"}}]}}"#
+        )
+    };
+    for (name, picture) in [
+        ("train_annotations.json", "a"),
+        ("cis_val_annotations.json", "b"),
+        ("trans_val_annotations.json", "c"),
+        ("cis_test_annotations.json", "d"),
+    ] {
+        write(&dir, name, &json(picture));
+    }
+    write(&dir, "md_v5.json", r#"{"detection_categories": {}}"#);
+    let places = write(&dir, "places.csv", "location,lat,lon\n7,-33.5,151.25\n");
+    let options = Options { locations: Some(places), ..Options::default() };
+    let Opened { dataset: set, format, notes, .. } = inspect(dir.path(), &options).unwrap();
+    assert_eq!(format, Format::INaturalist);
+    let rows: Vec<_> = set.rows.iter().map(|row| (row.name.to_string(), row.split.unwrap())).collect();
+    let expected =
+        [("a.jpg", Split::Train), ("b.jpg", Split::Val), ("c.jpg", Split::Val), ("d.jpg", Split::Test)];
+    assert_eq!(rows, expected.map(|(name, split)| (name.to_string(), split)));
+    assert!(set.rows.iter().all(|row| row.place == place(-33.5, 151.25)), "the table given counts for all");
+    assert!(notes.contains(&"val: trans_val_annotations.json".to_string()), "{notes:?}");
+    assert_eq!(notes.last().unwrap(), "left out: md_v5.json (its name tells no split)");
+    // also where the format is given
+    let options = Options { format: Some(Format::CocoCameraTraps), ..options };
+    assert_eq!(inspect(dir.path(), &options).unwrap().dataset.rows.len(), 4);
 }
 
 #[test]

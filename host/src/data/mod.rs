@@ -9,6 +9,7 @@
 //! | `table`, `quotes`, `columns`, `coordinates`, `dates` | CSV and TSV, as people write them |
 //! | `folder`, `exif_place`, `geotiff`, `projection` | a folder of photographs with GPS, or of georeferenced tiles |
 //! | `coco`, `locations` | COCO Camera Traps and iNaturalist JSON, with places from a second file or their own |
+//! | `coco_folder` | a folder with such a JSON for each split |
 //! | `camtrap_dp` | Camtrap DP packages |
 //! | `fmow` | the tree of Functional Map of the World |
 //! | `geo_prior` | the JSONs of geo_prior's release: BirdSnap, NABirds, location lists |
@@ -20,6 +21,7 @@ mod camtrap_dp;
 mod check_images;
 mod class_names;
 mod coco;
+mod coco_folder;
 mod columns;
 mod coordinates;
 mod dates;
@@ -200,7 +202,8 @@ pub enum Format {
     #[value(name = "coco")]
     #[serde(rename = "coco")]
     CocoCameraTraps,
-    /// iNaturalist 2017, 2018 or 2021: an annotation JSON, or the folder with train….json and val….json.
+    /// iNaturalist 2017, 2018 or 2021: an annotation JSON, or a folder with one for each split, named
+    /// after it (train2018.json, cis_val_annotations.json).
     #[value(name = "inat")]
     #[serde(rename = "inat")]
     INaturalist,
@@ -335,8 +338,8 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
     let mut drafts = match format {
         Format::Table => table::read(path, &mut notes, &mut problems)?,
         Format::Folder => folder::read(path, &mut notes, &mut problems)?,
-        Format::INaturalist if path.is_dir() => {
-            coco::read_folder(path, &mut lineages, &mut notes, &mut problems)?
+        Format::CocoCameraTraps | Format::INaturalist if path.is_dir() => {
+            coco_folder::read(path, places, &mut lineages, &mut notes, &mut problems)?
         }
         Format::CocoCameraTraps | Format::INaturalist => {
             coco::read(path, places, &mut lineages, &mut notes, &mut problems)?
