@@ -207,6 +207,7 @@ fn deployments(path: &Path, problems: &mut Problems) -> Result<HashMap<String, D
                 &at,
                 "coordinateUncertainty",
                 cell("coordinateUncertainty").as_deref(),
+                false,
                 problems,
             ),
             camera: cell("locationID").or_else(|| cell("locationName")).unwrap_or_else(|| id.clone()).into(),

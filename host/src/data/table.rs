@@ -1,6 +1,7 @@
 //! Tables: CSV and TSV with a header.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -267,28 +268,39 @@ pub(crate) fn read(
         }
         let image = cell(&columns.image);
         // most dates need not wait for the others to tell the order of day and month
-        let date = cell(&columns.date);
-        let season = date.and_then(|text| dates::parse(dates::start(text), dates::Order::Unknown));
+        let date = match &columns.date_parts {
+            Some(parts) => of_parts(parts.each_ref().map(|column| fields[column.index])).map(Cow::Owned),
+            None => cell(&columns.date).map(Cow::Borrowed),
+        };
+        let season = date.as_deref().and_then(|text| dates::parse(dates::start(text), dates::Order::Unknown));
         let season = season.and_then(dates::Day::season);
         drafts.push(Draft {
             at: at.clone().into(),
             name: image.map_or_else(|| at.clone(), Name::from),
             image: image.map(|name| resolve(&base, name)),
             place: places.read(at, fields[columns.lat.index], fields[columns.lon.index], problems),
-            date: date.filter(|_| season.is_none()).map(Into::into),
+            date: date.filter(|_| season.is_none()).map(|text| text.into_owned().into()),
             class: class(at, &columns.label, fields, &names, problems).map(|name| classes.of(&name)),
             split: split(at, &columns.split, cell(&columns.split), problems),
             camera: cell(&columns.camera).map(|name| cameras.of(name)),
             user: cell(&columns.user).map(|name| users.of(name)),
-            uncertainty_m: columns
-                .uncertainty
-                .as_ref()
-                .and_then(|column| uncertainty_cell(at, &column.name, cell(&columns.uncertainty), problems)),
+            uncertainty_m: columns.uncertainty.as_ref().and_then(|column| {
+                let text = cell(&columns.uncertainty);
+                uncertainty_cell(at, &column.name, text, places.writes_commas(), problems)
+            }),
             season,
         });
     })?;
     places.finish(problems);
     Ok(drafts)
+}
+
+/// Year, month and day as a date; `None` where any of them is empty.
+fn of_parts(parts: [&str; 3]) -> Option<String> {
+    // columns with gaps become fractions in some programs
+    let [year, month, day] = parts.map(|part| part.strip_suffix(".0").unwrap_or(part));
+    let whole = parts.iter().all(|part| !is_nothing(part));
+    whole.then(|| format!("{year}-{month}-{day}"))
 }
 
 /// A class is any word but those that say "nothing"; `none` stays one, since it can mean an empty picture.

@@ -85,6 +85,39 @@ fn people_and_uncertainties() {
 }
 
 #[test]
+fn uncertainties_with_the_commas_of_their_places() {
+    let dir = photographs();
+    let table = "image;lat;lon;uncertainty_m\na.jpg;-33,5;151,25;12,5\nb.jpg;-33,5;151,5;30\n";
+    let (set, problems) = found(&write(&dir, "t.csv", table));
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!((set.rows[0].uncertainty_m, set.rows[1].uncertainty_m), (Some(12.5), Some(30.0)));
+    // a comma beside decimal points is one of thousands, or a mistake
+    let table = "image\tlat\tlon\tuncertainty_m\na.jpg\t-33.5\t151.25\t1,234\n";
+    let (set, problems) = found(&write(&dir, "t.tsv", table));
+    assert_eq!((set.rows[0].uncertainty_m, problems), (None, vec![(Kind::BadUncertainty, 1)]));
+    // and those of locations
+    let json = write(&dir, "set.json", COCO);
+    write(
+        &dir,
+        "set_locations.csv",
+        "location;lat;lon;coordinateUncertaintyInMeters\n7;-33,5;151,25;12,5\neast;10;20;\n",
+    );
+    let set = found(&json).0;
+    assert_eq!((set.rows[0].uncertainty_m, set.rows[1].uncertainty_m), (Some(12.5), None));
+}
+
+#[test]
+fn dates_in_three_columns() {
+    let dir = photographs();
+    let table = "image,lat,lon,year,month,day\na.jpg,1.5,2,2023,1,1\nb.jpg,1.5,3,2024.0,12.0,31.0\n\
+        c.jpg,1.5,4,2024,,\nd.jpg,1.5,5,2024,13,1\n";
+    let (set, problems) = found(&write(&dir, "t.csv", table));
+    assert_eq!(problems, [(Kind::BadDate, 1)]);
+    let seasons: Vec<_> = set.rows.iter().map(|row| row.season).collect();
+    assert_eq!(seasons, [Some(0.0), Some(365.0 / 366.0), None, None]);
+}
+
+#[test]
 fn every_defect_is_counted_with_its_line() {
     let dir = photographs();
     let table = "image_path,lat,lon,date,label,split\n\
