@@ -181,7 +181,11 @@ impl Columns {
                 let found = header.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
                 let number = |word: &str| word.parse::<f64>().is_ok();
                 let headless = header.iter().any(|name| name.split_whitespace().any(number));
-                let hint = if headless {
+                let named = header.iter().filter(|name| !name.is_empty()).count();
+                let title = named <= 1 || header[0].starts_with('#');
+                let hint = if title {
+                    "; this line looks like a title or a comment: remove what stands above the names of the columns"
+                } else if headless {
                     "; the first line has to name the columns, which commas or tabs part, as in `image_path,lat,lon`"
                 } else {
                     ""
@@ -384,5 +388,9 @@ mod tests {
         assert!(error.contains("latitude") && error.contains("\"longitude\", \"label\""), "{error}");
         let error = columns("a.jpg,44.03,28.55,crop").unwrap_err();
         assert!(error.contains("first line"), "{error}");
+        for above in ["# exported 2024-05-01,by Ann", "Our photographs,,,", "Our photographs"] {
+            let error = columns(above).unwrap_err();
+            assert!(error.contains("title or a comment"), "{error}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -45,8 +45,13 @@ pub(crate) fn format(path: &Path) -> Result<Format, DataError> {
         ([b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..], _) => {
             not("one GeoTIFF tile; give the folder it is in")
         }
-        ([b'P', b'K', 3, 4, ..], _) => not("a zip or an Excel workbook; save the sheet as CSV UTF-8"),
-        ([b'P', b'A', b'R', b'1', ..], _) => not("a Parquet file; save it as CSV"),
+        ([b'P', b'K', 3, 4, ..], _) if names_package(path, head) => {
+            not("a zip of a Camtrap DP package; unpack it and give the folder")
+        }
+        ([b'P', b'K', 3, 4, ..], _) => {
+            not("a zip or an Excel workbook; unpack it, or save the sheet as CSV UTF-8")
+        }
+        ([b'P', b'A', b'R', b'1', ..], _) => not("a Parquet file; write it as CSV"),
         ([0xff, 0xfe, ..] | [0xfe, 0xff, ..], _) => not("UTF-16 text; save it as CSV UTF-8"),
         (_, Some(b'{')) => Ok(object(path, head)),
         (_, Some(b'[')) => Ok(Format::GeoPrior),
@@ -55,6 +60,21 @@ pub(crate) fn format(path: &Path) -> Result<Format, DataError> {
         }
         _ => Ok(Format::Table),
     }
+}
+
+/// True for a zip with a `datapackage.json`, whose name stands before its content and in the list at the end.
+fn names_package(path: &Path, head: &[u8]) -> bool {
+    const NAME: &[u8] = b"datapackage.json";
+    let names = |bytes: &[u8]| bytes.windows(NAME.len()).any(|part| part == NAME);
+    let tail = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(HEAD as u64)))?;
+        let mut tail = Vec::new();
+        file.take(HEAD as u64).read_to_end(&mut tail)?;
+        Ok(tail)
+    };
+    names(head) || tail().is_ok_and(|tail| names(&tail))
 }
 
 fn head_of(path: &Path) -> io::Result<Vec<u8>> {
@@ -194,6 +214,8 @@ mod tests {
         for (bytes, says) in [
             (&b"\xff\xd8\xff\xe0"[..], "folder"),
             (b"PK\x03\x04", "CSV"),
+            (b"PK\x03\x04..datapackage.json..", "unpack it and give the folder"),
+            (b"PAR1....", "write it as CSV"),
             (b"\xff\xfei\0m\0", "UTF-16"),
             (b" \n", "empty"),
             (b"abc\0def", "binary"),
