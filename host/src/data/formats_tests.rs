@@ -272,6 +272,28 @@ fn fmow_as_distributed() {
 }
 
 #[test]
+fn a_false_detection_beside_a_category_is_none() {
+    let root = tempfile::tempdir().unwrap();
+    let json: serde_json::Value = serde_json::from_str(FMOW).unwrap();
+    for (i, more) in [&["false_detection"][..], &["false_detection", "zoo"], &[]].iter().enumerate() {
+        let mut json = json.clone();
+        let first = json["bounding_boxes"][0].clone();
+        let boxes = json["bounding_boxes"].as_array_mut().unwrap();
+        for category in *more {
+            let mut one = first.clone();
+            one["category"] = (*category).into();
+            boxes.push(one);
+        }
+        put(&root, &format!("train/site_{i}/site_{i}_0_rgb.json"), &json.to_string());
+    }
+    let alone = FMOW.replace("\"airport\"", "\"false_detection\"");
+    put(&root, "train/site_3/site_3_0_rgb.json", &alone);
+    let set = opened(root.path()).dataset;
+    let classes: Vec<_> = (0..4).map(|row| class(&set, row)).collect();
+    assert_eq!(classes, [Some("airport"), None, Some("airport"), Some("false_detection")]);
+}
+
+#[test]
 fn fmow_without_footprints_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let mut json: serde_json::Value = serde_json::from_str(FMOW).unwrap();
