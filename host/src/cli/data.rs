@@ -59,6 +59,12 @@ pub struct CheckArgs {
     /// locations.csv beside the JSON.
     #[arg(long, value_name = "FILE")]
     locations: Option<PathBuf>,
+    /// Folder that the photographs' names in a table, JSON or package start at
+    ///
+    /// Unset: beside the file, in a folder `images` or one named like the file, else in the only folder
+    /// beside it or around its own that holds them.
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
     #[command(flatten)]
     division: Division,
     /// Do not decode the photographs: quicker, and truncated and identical files stay unnoticed
@@ -80,8 +86,12 @@ pub fn run(args: &DataArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 fn check(args: &CheckArgs, context: &Context) -> anyhow::Result<()> {
-    let mut options =
-        Options { format: args.format, locations: args.locations.clone(), ..Options::default() };
+    let mut options = Options {
+        format: args.format,
+        locations: args.locations.clone(),
+        images: args.images.clone(),
+        ..Options::default()
+    };
     args.division.apply(&mut options, &SplitPlan::default());
     let report = check::check(&args.path, &options, !args.no_images, |photographs| {
         let total = photographs as u64;
@@ -191,6 +201,9 @@ pub struct DataSource {
     /// Table or JSON with the places of a COCO or iNaturalist JSON.
     #[arg(long, value_name = "FILE")]
     pub locations: Option<PathBuf>,
+    /// Folder that the photographs' names in a table, JSON or package start at, where it is not found.
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
     // not a flattened `Division`: clap cannot tell whether an optional group with one inside was given
     /// Divide the rows anew: `random`, `block`, `block:KM`, `camera`, or `given` as the source has it.
     #[arg(long, value_name = "WAY")]
@@ -210,7 +223,7 @@ impl DataSource {
     /// Data as it is, with the source's own splits.
     pub fn plain(data: PathBuf, format: Option<Format>, locations: Option<PathBuf>) -> Self {
         let (split_by, split_val, split_seed) = (None, None, None);
-        Self { data, format, locations, split_by, split_val, split_seed, places_only: false }
+        Self { data, format, locations, images: None, split_by, split_val, split_seed, places_only: false }
     }
 
     /// How the rows are divided: by the flags, else `otherwise`.
@@ -252,8 +265,12 @@ impl DataSource {
     }
 
     fn opened(&self, plan: &SplitPlan, purpose: Purpose, voice: Voice) -> anyhow::Result<Dataset> {
-        let mut options =
-            Options { format: self.format, locations: self.locations.clone(), ..Options::default() };
+        let mut options = Options {
+            format: self.format,
+            locations: self.locations.clone(),
+            images: self.images.clone(),
+            ..Options::default()
+        };
         self.division().apply(&mut options, plan);
         let opened = data::open_with(&self.data, &options)?;
         voice.say(&format!("{}: {}, {} rows", self.data.display(), opened.format, opened.dataset.rows.len()));

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::{
     DataError,
     coordinates::{PlaceReader, is_nothing, uncertainty_cell},
-    dates, json,
+    dates, image_folder, json,
     lineage::{self, Lineages},
     problem::{Kind, Problems, quoted},
     recognise,
@@ -118,12 +118,13 @@ struct Observations {
     of_sequences: HashMap<String, BTreeSet<Arc<str>>>,
 }
 
-/// Reads a package by its folder or its `datapackage.json`.
+/// Reads a package by its folder or its `datapackage.json`; its media are in `images`, if that is given.
 ///
 /// # Errors
 /// Unreadable, or without one of the tables or the columns they need.
 pub(crate) fn read(
     path: &Path,
+    images: Option<&Path>,
     lineages: &mut Lineages,
     notes: &mut Vec<String>,
     problems: &mut Problems,
@@ -142,8 +143,9 @@ pub(crate) fn read(
     }
     let deployments = deployments(&package.table(&descriptor, "deployments")?, problems)?;
     let observations = observations(&package.table(&descriptor, "observations")?, problems)?;
+    let base = images.or(descriptor.parent()).unwrap_or(Path::new(""));
     let (drafts, counts) =
-        media(&package.table(&descriptor, "media")?, &descriptor, &deployments, &observations, problems)?;
+        media(&package.table(&descriptor, "media")?, base, &deployments, &observations, problems)?;
     let say = |n: usize, what: &str| (n > 0).then(|| format!("{n} {what}"));
     let parts = [
         say(counts.own, "by their own observations"),
@@ -297,7 +299,7 @@ struct Counts {
 
 fn media(
     path: &Path,
-    descriptor: &Path,
+    base: &Path,
     deployments: &HashMap<String, Deployment>,
     observations: &Observations,
     problems: &mut Problems,
@@ -353,7 +355,7 @@ fn media(
         }
         let file = cell("filePath").unwrap_or_default();
         drafts.push(Draft {
-            image: picture(at, &file, cell("fileMediatype").as_deref(), descriptor, problems),
+            image: picture(at, &file, cell("fileMediatype").as_deref(), base, problems),
             name: if file.is_empty() { id } else { file }.into(),
             place: found.and_then(|deployment| deployment.place),
             uncertainty_m: found.and_then(|deployment| deployment.uncertainty_m),
@@ -367,19 +369,19 @@ fn media(
     Ok((drafts, counts))
 }
 
-/// The photograph of a medium, if it is one and on this disk.
+/// The photograph of a medium, if it is one and on this disk; files are relative to `base`.
 fn picture(
     at: &str,
     file: &str,
     mediatype: Option<&str>,
-    descriptor: &Path,
+    base: &Path,
     problems: &mut Problems,
 ) -> Option<PathBuf> {
     let kind = match mediatype {
         _ if file.contains("://") => Kind::RemoteImage,
         Some(kind) if !kind.to_lowercase().starts_with("image/") => Kind::NotAPicture,
         _ => {
-            let path = super::table::resolve(descriptor.parent().unwrap_or(Path::new("")), file);
+            let path = image_folder::resolve(base, file);
             let is_there = !file.is_empty() && path.is_file();
             match mediatype {
                 _ if !is_there => Kind::AbsentMedia,

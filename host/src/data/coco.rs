@@ -11,13 +11,12 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    DataError, Split, class_names, coordinates,
+    DataError, Split, class_names, coordinates, image_folder,
     json::{self, Id, Value},
     lineage::{self, Lineages},
     locations::{self, Fact, Locations},
     problem::{Kind, Problems, quoted},
     rows::{At, Draft, Shared},
-    table::{image_folder, resolve},
 };
 
 #[derive(Deserialize)]
@@ -111,13 +110,14 @@ struct Category {
     groups: HashMap<String, serde_json::Value>,
 }
 
-/// Reads a JSON and the location table given or beside it.
+/// Reads a JSON and the location table given or beside it; its photographs are in `images`, if that is given.
 ///
 /// # Errors
 /// Unreadable, no such JSON, or a location table without the columns it needs.
 pub(crate) fn read(
     path: &Path,
     location_table: Option<&Path>,
+    images: Option<&Path>,
     lineages: &mut Lineages,
     notes: &mut Vec<String>,
     problems: &mut Problems,
@@ -147,7 +147,7 @@ pub(crate) fn read(
         }
     };
     let mut classes = Classes::of(&coco, path, lineages, notes, problems)?;
-    let base = image_folder(path, coco.images.iter().map(|image| &*image.file_name));
+    let base = image_folder::of(path, images, coco.images.iter().map(|image| &*image.file_name), notes);
     // cameras and images are numbered alike: a table is of the one or of the other
     let of_cameras = coco.images.iter().any(|image| image.location.is_some());
     notes.push(format!("photographs in {}", base.display()));
@@ -184,7 +184,7 @@ pub(crate) fn read(
         drafts.push(Draft {
             place: own.or(fact.place),
             uncertainty_m: if own.is_some() { own_uncertainty } else { fact.uncertainty_m },
-            image: Some(resolve(&base, &image.file_name)),
+            image: Some(image_folder::resolve(&base, &image.file_name)),
             name: image.file_name.into(),
             date: image.date.or_else(|| fact.date.clone().map(Into::into)),
             season: fact.season,

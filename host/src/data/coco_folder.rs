@@ -74,6 +74,7 @@ fn name(path: &Path) -> String {
 pub(crate) fn read(
     folder: &Path,
     location_table: Option<&Path>,
+    images: Option<&Path>,
     lineages: &mut Lineages,
     notes: &mut Vec<String>,
     problems: &mut Problems,
@@ -97,7 +98,7 @@ pub(crate) fn read(
             continue;
         }
         notes.push(format!("{split}: {}", name(&path)));
-        let mut drafts = coco::read(&path, location_table, lineages, notes, problems)?;
+        let mut drafts = coco::read(&path, location_table, images, lineages, notes, problems)?;
         drafts.iter_mut().for_each(|draft| draft.split = Some(split));
         all.append(&mut drafts);
     }

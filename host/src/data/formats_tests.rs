@@ -437,6 +437,38 @@ fn places_only_asks_for_no_photograph() {
 }
 
 #[test]
+fn photographs_are_found_where_data_sets_have_them() {
+    let pictures = photographs();
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("set/train")).unwrap();
+    for name in ["a.jpg", "b.jpg", "c.jpg"] {
+        fs::copy(pictures.path().join(name), root.path().join("set/train").join(name)).unwrap();
+    }
+    let json = put(&root, "set/metadata/x_train_annotations.json", INAT_2021);
+    let table = put(&root, "set/metadata/t.csv", "image_path,lat,lon\na.jpg,1.5,2.5\n,1.5,3.5\n");
+    for index in [&json, &table] {
+        let Opened { dataset: set, notes, .. } = opened(index);
+        assert_eq!(open(index, None).err().map(|error| error.to_string()), None);
+        let image = set.rows[0].image.as_deref().unwrap();
+        assert!(image.ends_with("set/train/a.jpg") && image.is_file(), "{}", image.display());
+        assert!(notes.iter().any(|note| note.starts_with("photographs in")), "{notes:?}");
+        assert_eq!(set.options.images, None);
+    }
+    assert_eq!(opened(&table).dataset.rows[1].image, None);
+    // or where one says they are
+    let elsewhere = put(&root, "lone/deep/t.csv", "image_path,lat,lon\na.jpg,1.5,2.5\n");
+    assert!(open(&elsewhere, None).unwrap_err().to_string().contains("--images DIR"));
+    let options = Options { images: Some(root.path().join("set/train")), ..Options::default() };
+    let set = open_with(&elsewhere, &options).unwrap().dataset;
+    assert!(set.rows[0].image.as_deref().is_some_and(Path::is_file));
+    assert_eq!(open_with(&elsewhere, &set.options).unwrap().dataset.sha256, set.sha256);
+    let options = Options { images: Some(elsewhere.clone()), ..options };
+    assert!(open_with(&elsewhere, &options).unwrap_err().to_string().contains("not a folder"));
+    let options = Options { images: Some(root.path().into()), ..options };
+    assert!(open_with(pictures.path(), &options).unwrap_err().to_string().contains("--images"));
+}
+
+#[test]
 fn a_plan_takes_the_place_of_given_splits() {
     let dir = photographs();
     let rows: String = "abcdef"

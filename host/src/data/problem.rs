@@ -85,7 +85,7 @@ kinds! {
     /// A split word that is none of ours.
     UnknownSplit Error "split names that are not understood" => "use train, val or test, or leave the cell empty",
     /// A photograph that is not there.
-    MissingImage Error "photographs that do not exist" => "relative paths start at the folder of the table; --places-only learns from the places without them",
+    MissingImage Error "photographs that do not exist" => "relative paths start at the folder of the table, or that of --images DIR; --places-only learns from the places without them",
     /// A photograph that cannot be decoded.
     UnreadableImage Error "photographs that cannot be decoded" => "copy them again, or take them out",
     /// One photograph, two classes.

@@ -14,7 +14,7 @@ use super::{
     class_names::{self, Names},
     columns::{self, Column, Columns},
     coordinates::{PlaceReader, is_nothing, uncertainty_cell},
-    dates,
+    dates, image_folder,
     json::Id,
     problem::{Kind, Problems, quoted},
     quotes,
@@ -237,6 +237,7 @@ fn csv_error(path: &Path, error: csv::Error) -> DataError {
 /// Unreadable, or without the columns a place needs.
 pub(crate) fn read(
     path: &Path,
+    images: Option<&Path>,
     notes: &mut Vec<String>,
     problems: &mut Problems,
 ) -> Result<Vec<Draft>, DataError> {
@@ -251,7 +252,6 @@ pub(crate) fn read(
         notes.push(format!("columns not used: {}", unused.join(", ")));
     }
     let names = class_names::beside_table(path, notes)?;
-    let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let mut drafts = Vec::new();
     let [mut users, mut classes, mut cameras] = [Shared::default(), Shared::default(), Shared::default()];
     let mut places = PlaceReader::new(&columns.lat.name, &columns.lon.name, table.decimal_comma);
@@ -277,7 +277,6 @@ pub(crate) fn read(
         drafts.push(Draft {
             at: at.clone().into(),
             name: image.map_or_else(|| at.clone(), Name::from),
-            image: image.map(|name| resolve(&base, name)),
             place: places.read(at, fields[columns.lat.index], fields[columns.lon.index], problems),
             date: date.filter(|_| season.is_none()).map(|text| text.into_owned().into()),
             class: class(at, &columns.label, fields, &names, problems).map(|name| classes.of(&name)),
@@ -289,9 +288,19 @@ pub(crate) fn read(
                 uncertainty_cell(at, &column.name, text, places.writes_commas(), problems)
             }),
             season,
+            ..Draft::default()
         });
     })?;
     places.finish(problems);
+    // a row is called by its photograph
+    let names = drafts.iter().filter_map(|draft: &Draft| draft.name.given());
+    let base = image_folder::of(path, images, names, notes);
+    if columns.image.is_some() && base != path.parent().unwrap_or(Path::new("")) {
+        notes.push(format!("photographs in {}", base.display()));
+    }
+    for draft in &mut drafts {
+        draft.image = draft.name.given().map(|name| image_folder::resolve(&base, name));
+    }
     Ok(drafts)
 }
 
@@ -342,26 +351,4 @@ fn split(at: &Name, column: &Option<Column>, cell: Option<&str>, problems: &mut 
             .add(Kind::UnknownSplit, || format!("{at}, column {}: {}", quoted(&column.name), quoted(word)));
     }
     split
-}
-
-/// The file a table or JSON names, relative to `base`. Backslashes are turned where only that finds it.
-pub(crate) fn resolve(base: &Path, name: &str) -> PathBuf {
-    let path = base.join(name);
-    if name.contains('\\') && !path.exists() {
-        let turned = base.join(name.replace('\\', "/"));
-        if turned.exists() {
-            return turned;
-        }
-    }
-    path
-}
-
-/// Where the photographs of a JSON are: beside it, in a folder `images` or in one named like it, the first
-/// that holds any of the first few of `names`.
-pub(crate) fn image_folder<'a>(json: &Path, names: impl Iterator<Item = &'a str> + Clone) -> PathBuf {
-    let beside = json.parent().unwrap_or(Path::new(""));
-    let named = json.file_stem().unwrap_or_default();
-    let candidates = [beside.to_path_buf(), beside.join("images"), beside.join(named)];
-    let holds = |folder: &&PathBuf| names.clone().take(20).any(|name| resolve(folder, name).is_file());
-    candidates.iter().find(holds).unwrap_or(&candidates[0]).clone()
 }
