@@ -44,8 +44,9 @@ pub struct CheckArgs {
     ///
     /// Understood as they are distributed: CSV and TSV; a folder with a sub-folder a class (place from
     /// EXIF, or from the georeference of GeoTIFF tiles); COCO Camera Traps JSON with a location table;
-    /// iNaturalist 2017, 2018 and 2021 JSON, or a folder with one for each split (train….json, …val….json); fMoW's tree
-    /// of …_rgb.json; geo_prior's BirdSnap and NABirds JSON; YFCC's and SINR's CSV; Camtrap DP packages.
+    /// iNaturalist 2017, 2018 and 2021 JSON; a folder with such a JSON for each split (train2018.json,
+    /// cis_val_annotations.json); fMoW's tree of …_rgb.json; geo_prior's BirdSnap and NABirds JSON; YFCC's
+    /// and SINR's CSV; Camtrap DP packages.
     ///
     /// A table names its columns in the first line: `image_path,lat,lon` and, where known, `date`,
     /// `label`, `split`, `camera`, `user`, `uncertainty_m`; common other names (latitude, lng, species, …) are understood.

@@ -9,7 +9,9 @@ use csp_models::picture::shown_bands;
 use rayon::prelude::*;
 
 use super::{
-    DataError, Split, exif_place,
+    DataError, Split,
+    check::plural,
+    exif_place,
     problem::{Kind, Problems, quoted},
     rows::Draft,
     walk,
@@ -113,13 +115,13 @@ fn note_tiles<'a>(
     ));
     for (bands, count) in of_bands {
         let [red, green, blue] = shown_bands(bands).map(|band| band + 1);
+        let these = format!("{} of {}", plural(count, "tile"), plural(bands, "band"));
         notes.push(match bands {
-            ..=2 => format!("{count} tiles of {bands} band{}: the first is grey", if bands == 1 { "" } else { "s" }),
+            ..=2 => format!("{these}: the first is grey"),
             12 | 13 => format!(
-                "{count} tiles of {bands} bands, taken for Sentinel-2's in its order: bands {red}, {green} and {blue} \
-                 are red, green and blue"
+                "{these}, taken for Sentinel-2's in its order: bands {red}, {green} and {blue} are red, green and blue"
             ),
-            _ => format!("{count} tiles of {bands} bands: bands {red}, {green} and {blue} are red, green and blue"),
+            _ => format!("{these}: bands {red}, {green} and {blue} are red, green and blue"),
         });
     }
 }

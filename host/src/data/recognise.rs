@@ -95,13 +95,16 @@ fn not_its_index(folder: &Path) -> Result<(), DataError> {
         .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
         .collect();
     found.sort();
-    let Some(first) = found.first() else { return Ok(()) };
+    let give = match &found[..] {
+        [] => return Ok(()),
+        [one] => folder.join(one).display().to_string(),
+        _ => "one of them".into(),
+    };
     Err(DataError::outline(
         folder,
         format!(
-            "it holds {}: give {}, or --format folder to take class and place from the folders and pictures alone",
-            found.join(", "),
-            folder.join(first).display()
+            "it holds {}: give {give}, or --format folder to take class and place from the folders and pictures alone",
+            found.join(", ")
         ),
     ))
 }
