@@ -44,8 +44,9 @@ pub struct CheckArgs {
     ///
     /// Understood as they are distributed: CSV and TSV; a folder with a sub-folder a class (place from
     /// EXIF, or from the georeference of GeoTIFF tiles); COCO Camera Traps JSON with a location table;
-    /// iNaturalist 2017, 2018 and 2021 JSON, or the folder with train….json and val….json; fMoW's tree
-    /// of …_rgb.json; geo_prior's BirdSnap and NABirds JSON; YFCC's and SINR's CSV; Camtrap DP packages.
+    /// iNaturalist 2017, 2018 and 2021 JSON; a folder with such a JSON for each split (train2018.json,
+    /// cis_val_annotations.json); fMoW's tree of …_rgb.json; geo_prior's BirdSnap and NABirds JSON; YFCC's
+    /// and SINR's CSV; Camtrap DP packages.
     ///
     /// A table names its columns in the first line: `image_path,lat,lon` and, where known, `date`,
     /// `label`, `split`, `camera`, `user`, `uncertainty_m`; common other names (latitude, lng, species, …) are understood.
@@ -59,6 +60,12 @@ pub struct CheckArgs {
     /// locations.csv beside the JSON.
     #[arg(long, value_name = "FILE")]
     locations: Option<PathBuf>,
+    /// Folder that the photographs' names in a table, JSON or package start at
+    ///
+    /// Unset: beside the file, in a folder `images` or one named like the file, else in the only folder
+    /// beside it or around its own that holds them.
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
     #[command(flatten)]
     division: Division,
     /// Do not decode the photographs: quicker, and truncated and identical files stay unnoticed
@@ -80,8 +87,12 @@ pub fn run(args: &DataArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 fn check(args: &CheckArgs, context: &Context) -> anyhow::Result<()> {
-    let mut options =
-        Options { format: args.format, locations: args.locations.clone(), ..Options::default() };
+    let mut options = Options {
+        format: args.format,
+        locations: args.locations.clone(),
+        images: args.images.clone(),
+        ..Options::default()
+    };
     args.division.apply(&mut options, &SplitPlan::default());
     let report = check::check(&args.path, &options, !args.no_images, |photographs| {
         let total = photographs as u64;
@@ -164,6 +175,9 @@ pub struct DataSource {
     /// Table or JSON with the places of a COCO or iNaturalist JSON.
     #[arg(long, value_name = "FILE")]
     pub locations: Option<PathBuf>,
+    /// Folder that the photographs' names in a table, JSON or package start at, where it is not found.
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
     // not a flattened `Division`: clap cannot tell whether an optional group with one inside was given
     /// Divide the rows anew: `random`, `block`, `block:KM`, `camera`, or `given` as the source has it.
     #[arg(long, value_name = "WAY")]
@@ -186,7 +200,8 @@ impl DataSource {
     /// Data as it is, with the source's own splits.
     pub fn plain(data: PathBuf, format: Option<Format>, locations: Option<PathBuf>) -> Self {
         let (split_by, split_val, split_seed) = (None, None, None);
-        Self { data, format, locations, split_by, split_val, split_seed, places_only: false, of_run: None }
+        let (places_only, of_run) = (false, None);
+        Self { data, format, locations, images: None, split_by, split_val, split_seed, places_only, of_run }
     }
 
     /// How the rows are divided: by the flags, else `otherwise`.
@@ -227,8 +242,12 @@ impl DataSource {
     }
 
     fn opened(&self, plan: &SplitPlan, teach: bool, voice: Voice) -> anyhow::Result<Dataset> {
-        let mut options =
-            Options { format: self.format, locations: self.locations.clone(), ..Options::default() };
+        let mut options = Options {
+            format: self.format,
+            locations: self.locations.clone(),
+            images: self.images.clone(),
+            ..Options::default()
+        };
         let (plan, held_out) = self.of_run.as_ref().map_or((plan, None), |(plan, held)| (plan, *held));
         self.division().apply(&mut options, plan);
         options.held_out = held_out;

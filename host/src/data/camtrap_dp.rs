@@ -1,11 +1,13 @@
 //! Camtrap DP packages: `datapackage.json` with the tables deployments, media and observations.
 //!
 //! A row is a medium. Its place is that of its deployment; its class that of its own observations,
-//! else of the event it falls into: the species of animals, and `blank`, `human`, `vehicle`.
-//! Its camera is the location, so that deployments at one spot stay together.
+//! else of the event it falls into: the species of animals, and `blank`, `human`, `vehicle`. In packages
+//! of before version 1.0 the sequence stands for the event. Its camera is the location, so that deployments at one spot stay together.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fs::File,
+    io::Read,
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
@@ -16,15 +18,18 @@ use serde::Deserialize;
 use super::{
     DataError,
     coordinates::{PlaceReader, is_nothing, uncertainty_cell},
-    dates, json,
+    dates, image_folder, json,
     lineage::{self, Lineages},
     problem::{Kind, Problems, quoted},
+    recognise,
     rows::{Draft, Shared},
     table::Table,
 };
 
 /// Largest `datapackage.json`, bytes.
 const MAX_DESCRIPTOR: u64 = 64 << 20;
+/// What is said of a package whose tables are those of an earlier version and cannot be joined.
+const BEFORE_1: &str = " (a Camtrap DP before 1.0? export it again as 1.0 or later)";
 
 #[derive(Deserialize)]
 struct Descriptor {
@@ -106,17 +111,20 @@ struct Event {
 #[derive(Default)]
 struct Observations {
     of_media: HashMap<String, BTreeSet<Arc<str>>>,
-    /// Media observed and found to be none of the classes: unknown or unclassified.
+    /// Media observed and found to be none of the classes. Not those still unclassified: what their event
+    /// shows counts for them.
     unknown: BTreeSet<String>,
     of_events: HashMap<String, Vec<Event>>,
+    of_sequences: HashMap<String, BTreeSet<Arc<str>>>,
 }
 
-/// Reads a package by its folder or its `datapackage.json`.
+/// Reads a package by its folder or its `datapackage.json`; its media are in `images`, if that is given.
 ///
 /// # Errors
 /// Unreadable, or without one of the tables or the columns they need.
 pub(crate) fn read(
     path: &Path,
+    images: Option<&Path>,
     lineages: &mut Lineages,
     notes: &mut Vec<String>,
     problems: &mut Problems,
@@ -135,14 +143,16 @@ pub(crate) fn read(
     }
     let deployments = deployments(&package.table(&descriptor, "deployments")?, problems)?;
     let observations = observations(&package.table(&descriptor, "observations")?, problems)?;
+    let base = images.or(descriptor.parent()).unwrap_or(Path::new(""));
     let (drafts, counts) =
-        media(&package.table(&descriptor, "media")?, &descriptor, &deployments, &observations, problems)?;
+        media(&package.table(&descriptor, "media")?, base, &deployments, &observations, problems)?;
     let say = |n: usize, what: &str| (n > 0).then(|| format!("{n} {what}"));
     let parts = [
         say(counts.own, "by their own observations"),
         say(counts.event, "by the event they fall into"),
+        say(counts.sequence, "by the sequence they belong to"),
         say(counts.several, "of several classes"),
-        say(counts.unknown, "observed as unknown or unclassified"),
+        say(counts.unknown, "observed as unknown"),
         say(counts.unseen, "not observed"),
     ];
     notes.push(format!(
@@ -163,6 +173,7 @@ struct Named {
 
 impl Named {
     fn open(path: &Path, needed: &[&str]) -> Result<Self, DataError> {
+        recognise::format(path)?; // a Parquet file or a workbook is named as such
         let table = Table::open(path)?;
         let columns: BTreeMap<String, usize> =
             table.header.iter().enumerate().map(|(i, name)| (name.clone(), i)).collect();
@@ -172,6 +183,10 @@ impl Named {
         }
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { table, columns, file })
+    }
+
+    fn has(&self, column: &str) -> bool {
+        self.columns.contains_key(column)
     }
 
     /// Calls `each` with where a row stands and a way to get at its cells, `None` for an empty one.
@@ -207,6 +222,7 @@ fn deployments(path: &Path, problems: &mut Problems) -> Result<HashMap<String, D
                 &at,
                 "coordinateUncertainty",
                 cell("coordinateUncertainty").as_deref(),
+                false,
                 problems,
             ),
             camera: cell("locationID").or_else(|| cell("locationName")).unwrap_or_else(|| id.clone()).into(),
@@ -224,8 +240,10 @@ fn observations(path: &Path, problems: &mut Problems) -> Result<Observations, Da
     let mut table = Named::open(path, &["deploymentID", "observationType"])?;
     let mut found = Observations::default();
     let mut names = Shared::default();
+    let hint = if table.has("eventStart") { "" } else { BEFORE_1 };
     table.each(problems, |at, cell, problems| {
-        let class = match cell("observationType").as_deref() {
+        let kind = cell("observationType");
+        let class = match kind.as_deref() {
             Some("animal") => cell("scientificName"),
             Some(fixed @ ("blank" | "human" | "vehicle")) => Some(fixed.to_string()),
             Some("unknown" | "unclassified") => None,
@@ -240,15 +258,20 @@ fn observations(path: &Path, problems: &mut Problems) -> Result<Observations, Da
         if let Some(media) = cell("mediaID") {
             match class {
                 Some(class) => drop(found.of_media.entry(media).or_default().insert(class)),
+                None if kind.as_deref() == Some("unclassified") => {}
                 None => drop(found.unknown.insert(media)),
             }
             return;
         }
         let Some(class) = class else { return };
+        if let Some(sequence) = cell("sequenceID") {
+            found.of_sequences.entry(sequence).or_default().insert(class);
+            return;
+        }
         let times = (cell("eventStart"), cell("eventEnd"), cell("deploymentID"));
         let (Some(start), Some(end), Some(deployment)) = times else {
             problems.add(Kind::BrokenReference, || {
-                format!("{at}: neither a mediaID nor deploymentID, eventStart and eventEnd")
+                format!("{at}: neither a mediaID nor deploymentID, eventStart and eventEnd{hint}")
             });
             return;
         };
@@ -268,6 +291,7 @@ fn observations(path: &Path, problems: &mut Problems) -> Result<Observations, Da
 struct Counts {
     own: usize,
     event: usize,
+    sequence: usize,
     several: usize,
     unknown: usize,
     unseen: usize,
@@ -275,12 +299,18 @@ struct Counts {
 
 fn media(
     path: &Path,
-    descriptor: &Path,
+    base: &Path,
     deployments: &HashMap<String, Deployment>,
     observations: &Observations,
     problems: &mut Problems,
 ) -> Result<(Vec<Draft>, Counts), DataError> {
     let mut table = Named::open(path, &["mediaID", "deploymentID", "timestamp", "filePath"])?;
+    if !observations.of_sequences.is_empty() && !table.has("sequenceID") {
+        return Err(DataError::outline(
+            path,
+            format!("its observations are of sequences, and it has no column \"sequenceID\"{BEFORE_1}"),
+        ));
+    }
     let mut drafts = Vec::new();
     let mut counts = Counts::default();
     let mut ids: HashMap<String, String> = HashMap::new();
@@ -304,15 +334,16 @@ fn media(
             let events = events.iter().filter(|event| (event.start..=event.end).contains(&moment));
             events.map(|event| Arc::clone(&event.class)).collect()
         };
+        let sequence = cell("sequenceID").and_then(|sequence| observations.of_sequences.get(&sequence));
         let unknown = observations.unknown.contains(&id);
         let (classes, count) = match observations.of_media.get(&id) {
             Some(classes) => (classes.clone(), &mut counts.own),
             None if unknown => (BTreeSet::new(), &mut counts.unknown),
-            None => {
-                let classes = during();
-                let count = if classes.is_empty() { &mut counts.unseen } else { &mut counts.event };
-                (classes, count)
-            }
+            None => match (during(), sequence) {
+                (classes, Some(sequence)) if classes.is_empty() => (sequence.clone(), &mut counts.sequence),
+                (classes, _) if classes.is_empty() => (classes, &mut counts.unseen),
+                (classes, _) => (classes, &mut counts.event),
+            },
         };
         if classes.len() > 1 {
             counts.several += 1;
@@ -324,7 +355,7 @@ fn media(
         }
         let file = cell("filePath").unwrap_or_default();
         drafts.push(Draft {
-            image: picture(at, &file, cell("fileMediatype").as_deref(), descriptor, problems),
+            image: picture(at, &file, cell("fileMediatype").as_deref(), base, problems),
             name: if file.is_empty() { id } else { file }.into(),
             place: found.and_then(|deployment| deployment.place),
             uncertainty_m: found.and_then(|deployment| deployment.uncertainty_m),
@@ -338,25 +369,35 @@ fn media(
     Ok((drafts, counts))
 }
 
-/// The photograph of a medium, if it is one and on this disk.
+/// The photograph of a medium, if it is one and on this disk; files are relative to `base`.
 fn picture(
     at: &str,
     file: &str,
     mediatype: Option<&str>,
-    descriptor: &Path,
+    base: &Path,
     problems: &mut Problems,
 ) -> Option<PathBuf> {
     let kind = match mediatype {
         _ if file.contains("://") => Kind::RemoteImage,
-        Some(kind) if !matches!(kind, "image/jpeg" | "image/png") => Kind::NotAPicture,
+        Some(kind) if !kind.to_lowercase().starts_with("image/") => Kind::NotAPicture,
         _ => {
-            let path = super::table::resolve(descriptor.parent().unwrap_or(Path::new("")), file);
-            if !file.is_empty() && path.is_file() {
-                return Some(path);
+            let path = image_folder::resolve(base, file);
+            let is_there = !file.is_empty() && path.is_file();
+            match mediatype {
+                _ if !is_there => Kind::AbsentMedia,
+                None | Some("image/jpeg" | "image/png") => return Some(path),
+                // written in many ways, image/jpg and image/JPG among them: the file itself tells
+                Some(_) if is_jpeg_or_png(&path) => return Some(path),
+                Some(_) => Kind::NotAPicture,
             }
-            Kind::AbsentMedia
         }
     };
     problems.add(kind, || format!("{at}: {}", quoted(file)));
     None
+}
+
+fn is_jpeg_or_png(path: &Path) -> bool {
+    let mut head = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && matches!(head, [0xff, 0xd8, 0xff, _] | [0x89, b'P', b'N', b'G'])
 }

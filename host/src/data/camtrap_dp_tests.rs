@@ -123,3 +123,62 @@ fn camtrap_dp_that_is_broken() {
     write(&dir, "observations.csv", &whole.replace("human", "ghost"));
     assert!(found(dir.path()).1.contains(&(Kind::UnknownObservation, 1)));
 }
+
+#[test]
+fn what_nobody_looked_at_yet_shows_what_its_event_does() {
+    let dir = camtrap_dp();
+    let whole = fs::read_to_string(dir.path().join("observations.csv")).unwrap();
+    for (kind, expected) in [("unclassified", Some("Vulpes vulpes")), ("unknown", None)] {
+        let more = format!("o8,d1,m2,e1,2020-06-01T02:57:40Z,2020-06-01T02:57:40Z,media,{kind},,,\n");
+        write(&dir, "observations.csv", &(whole.clone() + &more));
+        assert_eq!(class(&opened(dir.path()).dataset, 1), expected, "{kind}");
+    }
+}
+
+#[test]
+fn a_media_type_as_people_write_it() {
+    let dir = camtrap_dp();
+    let whole = fs::read_to_string(dir.path().join("media.csv")).unwrap();
+    for (kind, pictures) in [("image/jpg", 4), ("image/JPEG", 4), ("video/mp4", 0)] {
+        write(&dir, "media.csv", &whole.replace("image/jpeg", kind));
+        let set = opened(dir.path()).dataset;
+        assert_eq!(set.rows.iter().filter(|row| row.image.is_some()).count(), pictures, "{kind}");
+    }
+    // a file that is none is none, whatever is said of it
+    fs::write(dir.path().join("a.jpg"), b"RIFF....WEBP").unwrap();
+    write(&dir, "media.csv", &whole.replace("image/jpeg", "image/webp"));
+    assert!(found(dir.path()).1.contains(&(Kind::NotAPicture, 2)));
+}
+
+#[test]
+fn a_package_of_before_1_0_is_joined_by_sequence() {
+    let dir = camtrap_dp();
+    let media = "mediaID,deploymentID,sequenceID,captureMethod,timestamp,filePath,fileName,fileMediatype\n\
+      m1,d1,s1,motionDetection,2020-06-01T04:57:37+02:00,a.jpg,a.jpg,image/jpeg\n\
+      m2,d1,s1,motionDetection,2020-06-01T04:57:40+02:00,b.jpg,b.jpg,image/jpeg\n\
+      m3,d2,s2,motionDetection,2021-06-01T04:57:40+02:00,c.jpg,c.jpg,image/jpeg\n\
+      m4,d2,s3,motionDetection,2021-06-02T04:57:40+02:00,d.jpg,d.jpg,image/jpeg\n";
+    let observations = "observationID,deploymentID,sequenceID,mediaID,timestamp,observationType,cameraSetup,taxonID,scientificName,count\n\
+      o1,d1,s1,,2020-06-01T04:57:37+02:00,animal,,,Vulpes vulpes,1\n\
+      o2,d2,s2,,2021-06-01T04:57:40+02:00,blank,,,,\n\
+      o3,d2,s3,,2021-06-02T04:57:40+02:00,unclassified,,,,\n\
+      o4,d1,s1,m2,2020-06-01T04:57:40+02:00,human,,,,\n";
+    write(&dir, "media.csv", media);
+    write(&dir, "observations.csv", observations);
+    let Opened { dataset: set, notes, .. } = opened(dir.path());
+    let classes: Vec<_> = (0..4).map(|row| class(&set, row)).collect();
+    assert_eq!(classes, [Some("Vulpes vulpes"), Some("human"), Some("blank"), None]);
+    assert!(notes[0].contains("2 by the sequence they belong to, 1 not observed"), "{notes:?}");
+    // without the column that joins them
+    write(&dir, "media.csv", &media.replace("sequenceID", "sequence"));
+    let error = open(dir.path(), None).unwrap_err().to_string();
+    assert!(error.contains("media.csv") && error.contains("Camtrap DP before 1.0"), "{error}");
+    write(&dir, "media.csv", media);
+    write(&dir, "observations.csv", &observations.replace("sequenceID", "sequence"));
+    let error = open(dir.path(), None).unwrap_err().to_string();
+    assert!(error.contains("line 2") && error.contains("Camtrap DP before 1.0"), "{error}");
+    // a table in another format is named as such
+    fs::write(dir.path().join("media.csv"), b"PAR1....").unwrap();
+    let error = open(dir.path(), None).unwrap_err().to_string();
+    assert!(error.contains("media.csv: a Parquet file; write it as CSV"), "{error}");
+}

@@ -8,6 +8,7 @@ use super::{
     DataError,
     coordinates::is_nothing,
     json::{self, Id, Value},
+    problem::quoted,
 };
 
 /// A class name as it counts: without the white space around it, as every format's names are taken.
@@ -113,6 +114,12 @@ fn from_csv(path: &Path) -> Result<Names, DataError> {
     for record in reader.records() {
         let record = record.map_err(|error| refuse(error.to_string()))?;
         if let (Some(id), Some(name)) = (record.get(id), record.get(name)) {
+            if [id, name].iter().any(|cell| cell.trim().contains(['\n', '\r'])) {
+                return Err(refuse(format!(
+                    "a line break in {}: close the quote that was left open",
+                    quoted(name)
+                )));
+            }
             names.insert(Id::of(id.trim()), name.trim().into());
         }
     }

@@ -4,20 +4,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
 use serde::Deserialize;
 
 use super::{
-    DataError, Split, class_names, coordinates,
+    DataError, Split, class_names, coordinates, image_folder,
     json::{self, Id, Value},
     lineage::{self, Lineages},
     locations::{self, Fact, Locations},
     problem::{Kind, Problems, quoted},
     rows::{At, Draft, Shared},
-    table::{image_folder, resolve},
 };
 
 #[derive(Deserialize)]
@@ -111,13 +110,14 @@ struct Category {
     groups: HashMap<String, serde_json::Value>,
 }
 
-/// Reads a JSON and the location table given or beside it.
+/// Reads a JSON and the location table given or beside it; its photographs are in `images`, if that is given.
 ///
 /// # Errors
 /// Unreadable, no such JSON, or a location table without the columns it needs.
 pub(crate) fn read(
     path: &Path,
     location_table: Option<&Path>,
+    images: Option<&Path>,
     lineages: &mut Lineages,
     notes: &mut Vec<String>,
     problems: &mut Problems,
@@ -147,7 +147,7 @@ pub(crate) fn read(
         }
     };
     let mut classes = Classes::of(&coco, path, lineages, notes, problems)?;
-    let base = image_folder(path, coco.images.iter().map(|image| &*image.file_name));
+    let base = image_folder::of(path, images, coco.images.iter().map(|image| &*image.file_name), notes);
     // cameras and images are numbered alike: a table is of the one or of the other
     let of_cameras = coco.images.iter().any(|image| image.location.is_some());
     notes.push(format!("photographs in {}", base.display()));
@@ -184,7 +184,7 @@ pub(crate) fn read(
         drafts.push(Draft {
             place: own.or(fact.place),
             uncertainty_m: if own.is_some() { own_uncertainty } else { fact.uncertainty_m },
-            image: Some(resolve(&base, &image.file_name)),
+            image: Some(image_folder::resolve(&base, &image.file_name)),
             name: image.file_name.into(),
             date: image.date.or_else(|| fact.date.clone().map(Into::into)),
             season: fact.season,
@@ -320,61 +320,4 @@ impl Classes {
             }
         }
     }
-}
-
-/// The JSONs of a folder that holds one a split, as iNaturalist's does: `train2018.json` and
-/// `val2018.json`. Empty unless one is for training.
-pub(crate) fn of_folder(folder: &Path) -> Vec<(Split, PathBuf)> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut found: Vec<(Split, PathBuf)> = entries
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let name = path.file_name()?.to_str()?.strip_suffix(".json")?;
-            let split = match name {
-                _ if name.contains("location") || name.contains("categor") => return None,
-                _ if name.starts_with("train") => Split::Train,
-                _ if name.starts_with("val") => Split::Val,
-                // the annotations of the challenges' test sets are not public: these have none
-                _ => return None,
-            };
-            Some((split, path.clone()))
-        })
-        .collect();
-    found.sort();
-    if found.iter().any(|(split, _)| *split == Split::Train) { found } else { Vec::new() }
-}
-
-/// Reads the JSONs of a folder, each as its split.
-///
-/// # Errors
-/// Those of [`read`]; two JSONs for one split.
-pub(crate) fn read_folder(
-    folder: &Path,
-    lineages: &mut Lineages,
-    notes: &mut Vec<String>,
-    problems: &mut Problems,
-) -> Result<Vec<Draft>, DataError> {
-    let files = of_folder(folder);
-    if let Some(pair) = files.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        return Err(DataError::outline(
-            folder,
-            format!(
-                "{} and {} are both for {}: give one of them, or a folder with one a split",
-                name(&pair[0].1),
-                name(&pair[1].1),
-                pair[0].0
-            ),
-        ));
-    }
-    let mut all = Vec::new();
-    for (split, path) in files {
-        let mut drafts = read(&path, None, lineages, notes, problems)?;
-        drafts.iter_mut().for_each(|draft| draft.split = Some(split));
-        all.append(&mut drafts);
-    }
-    if all.is_empty() {
-        return Err(DataError::outline(folder, "no train….json in it: give the folder of the annotations"));
-    }
-    Ok(all)
 }

@@ -51,10 +51,13 @@ const DATE: Tiers = &[
     &["timestamp"],
     &["eventdate"],
     &["observedon"],
+    &["observationdate", "dateobserved"],
     &["datetimeoriginal"],
     &["datetaken"],
-    &["captured", "capturedat", "capturedon"],
+    &["captured", "capturedat", "capturedon", "datecaptured", "capturedate"],
 ];
+/// A date in three columns.
+const YEAR_MONTH_DAY: [&str; 3] = ["year", "month", "day"];
 const LABEL: Tiers = &[
     &["label"],
     &[
@@ -158,6 +161,8 @@ pub(crate) struct Columns {
     pub(crate) lat: Column,
     pub(crate) lon: Column,
     pub(crate) date: Option<Column>,
+    /// Year, month and day, where there is no column with the whole date.
+    pub(crate) date_parts: Option<[Column; 3]>,
     pub(crate) label: Option<Column>,
     pub(crate) split: Option<Column>,
     pub(crate) camera: Option<Column>,
@@ -176,7 +181,11 @@ impl Columns {
                 let found = header.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
                 let number = |word: &str| word.parse::<f64>().is_ok();
                 let headless = header.iter().any(|name| name.split_whitespace().any(number));
-                let hint = if headless {
+                let named = header.iter().filter(|name| !name.is_empty()).count();
+                let title = named <= 1 || header[0].starts_with('#');
+                let hint = if title {
+                    "; this line looks like a title or a comment: remove what stands above the names of the columns"
+                } else if headless {
                     "; the first line has to name the columns, which commas or tabs part, as in `image_path,lat,lon`"
                 } else {
                     ""
@@ -184,11 +193,13 @@ impl Columns {
                 format!("no {} column among {found}; call it `{}`{hint}", role.long(), role.name())
             })
         };
+        let date = find(header, Role::Date)?;
         Ok(Self {
             lat: need(Role::Lat)?,
             lon: need(Role::Lon)?,
             image: find(header, Role::Image)?,
-            date: find(header, Role::Date)?,
+            date_parts: date_parts(header).filter(|_| date.is_none()),
+            date,
             label: find(header, Role::Label)?,
             split: find(header, Role::Split)?,
             camera: find(header, Role::Camera)?,
@@ -201,7 +212,8 @@ impl Columns {
     pub(crate) fn all(&self) -> impl Iterator<Item = &Column> {
         let optional = [&self.image, &self.date, &self.label, &self.split];
         let more = [&self.camera, &self.user, &self.uncertainty];
-        [&self.lat, &self.lon].into_iter().chain(optional.into_iter().chain(more).flatten())
+        let parts = self.date_parts.iter().flatten();
+        [&self.lat, &self.lon].into_iter().chain(optional.into_iter().chain(more).flatten()).chain(parts)
     }
 
     /// True when the column at that position is in use.
@@ -222,7 +234,12 @@ impl Columns {
             (Role::User, self.user.as_ref()),
             (Role::Uncertainty, self.uncertainty.as_ref()),
         ];
+        let parts = self.date_parts.as_ref();
         let named = given.into_iter().filter_map(|(role, column)| {
+            if let Some(parts) = parts.filter(|_| role == Role::Date) {
+                let [year, month, day] = parts.each_ref().map(|column| quoted(&column.name));
+                return Some(format!("date ← {year}, {month}, {day}"));
+            }
             let column = column?;
             Some(if column.name == role.name() {
                 role.name().to_string()
@@ -271,6 +288,15 @@ pub(crate) fn find(header: &[String], role: Role) -> Result<Option<Column>, Stri
         return Ok(Some(first));
     }
     Ok(None)
+}
+
+fn date_parts(header: &[String]) -> Option<[Column; 3]> {
+    let of = |part: &str| {
+        let index = header.iter().position(|name| plain(name) == part)?;
+        Some(Column { index, name: header[index].trim().to_string() })
+    };
+    let [year, month, day] = YEAR_MONTH_DAY.map(of);
+    Some([year?, month?, day?])
 }
 
 /// How many roles a header fills: tells the delimiter.
@@ -322,6 +348,19 @@ mod tests {
     }
 
     #[test]
+    fn dates_by_their_many_names_and_in_three_columns() {
+        for date in ["OBSERVATION DATE", "date_captured", "capture_date", "date_observed"] {
+            assert_eq!(columns(&format!("lat,lon,{date}")).unwrap().date.unwrap().index, 2, "{date}");
+        }
+        let found = columns("Day,lat,lon,Month,Year").unwrap();
+        assert!(found.describe().contains("date ← \"Year\", \"Month\", \"Day\""), "{}", found.describe());
+        assert!(found.uses(0) && found.uses(3) && found.uses(4));
+        // the whole date wins; two parts are none
+        assert_eq!(columns("lat,lon,year,month,day,eventDate").unwrap().date_parts, None);
+        assert_eq!(columns("lat,lon,year,month").unwrap().date_parts, None);
+    }
+
+    #[test]
     fn who_and_how_far_off() {
         for header in [
             "lat,lon,user_id,location_uncertainty",
@@ -349,5 +388,9 @@ mod tests {
         assert!(error.contains("latitude") && error.contains("\"longitude\", \"label\""), "{error}");
         let error = columns("a.jpg,44.03,28.55,crop").unwrap_err();
         assert!(error.contains("first line"), "{error}");
+        for above in ["# exported 2024-05-01,by Ann", "Our photographs,,,", "Our photographs"] {
+            let error = columns(above).unwrap_err();
+            assert!(error.contains("title or a comment"), "{error}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Two cells of text become a place, nothing, or a problem.
 
-use std::fmt::Display;
+use std::{borrow::Cow, fmt::Display};
 
 use csp_models::place::{LatLon, PlaceError};
 
@@ -109,6 +109,11 @@ impl<'a> PlaceReader<'a> {
         None
     }
 
+    /// True where the places so far have decimal commas: other numbers of the file have them too.
+    pub(crate) fn writes_commas(&self) -> bool {
+        self.comma_count > 0 && self.points == 0
+    }
+
     /// Reports decimal commas when the file also has decimal points, since one of them then means something else.
     pub(crate) fn finish(self, problems: &mut Problems) {
         if self.points > 0 {
@@ -132,15 +137,22 @@ pub(crate) fn uncertainty(at: &dyn Display, metres: f64, problems: &mut Problems
     None
 }
 
-/// [`uncertainty`] of a cell, which may be empty.
+/// [`uncertainty`] of a cell, which may be empty; `1,5` is a number where the file's places
+/// [have commas](PlaceReader::writes_commas).
 pub(crate) fn uncertainty_cell(
     at: &dyn Display,
     column: &str,
     text: Option<&str>,
+    decimal_comma: bool,
     problems: &mut Problems,
 ) -> Option<f64> {
     let text = text?;
-    match text.trim().trim_end_matches('m').trim_end().parse() {
+    let number = text.trim().trim_end_matches('m').trim_end();
+    let number = match decimal_comma && is_decimal_comma(number) {
+        true => Cow::Owned(number.replace(',', ".")),
+        false => Cow::Borrowed(number),
+    };
+    match number.parse() {
         Ok(metres) => uncertainty(&at, metres, problems),
         Err(_) => {
             problems
@@ -274,14 +286,16 @@ mod tests {
     #[test]
     fn uncertainties_are_metres_or_unknown() {
         let mut problems = Problems::default();
-        let mut read = |text| uncertainty_cell(&"line 2", "acc", Some(text), &mut problems);
+        let mut read = |text| uncertainty_cell(&"line 2", "acc", Some(text), false, &mut problems);
         assert_eq!([read("12.5"), read("30 m")], [Some(12.5), Some(30.0)]);
         // as found in iNaturalist 2021
-        for unknown in ["0", "-80", "106807033", "NaN", "inf", "near the river"] {
+        for unknown in ["0", "-80", "106807033", "NaN", "inf", "near the river", "12,5"] {
             assert_eq!(read(unknown), None, "{unknown}");
         }
-        assert_eq!(uncertainty_cell(&"line 3", "acc", None, &mut problems), None);
-        assert_eq!(problems.count(Kind::BadUncertainty), 6);
+        assert_eq!(uncertainty_cell(&"line 3", "acc", None, false, &mut problems), None);
+        assert_eq!(problems.count(Kind::BadUncertainty), 7);
+        assert_eq!(uncertainty_cell(&"line 4", "acc", Some("12,5 m"), true, &mut problems), Some(12.5));
+        assert_eq!(uncertainty_cell(&"line 5", "acc", Some("12.5"), true, &mut problems), Some(12.5));
     }
 
     #[test]

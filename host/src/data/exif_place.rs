@@ -19,6 +19,8 @@ pub(crate) struct Facts {
     pub(crate) bad_date: Option<String>,
     /// Why a tile's georeference gives no place.
     pub(crate) bad_georeference: Option<String>,
+    /// How many bands a tile has.
+    pub(crate) bands: Option<usize>,
     /// Why the block as a whole cannot be read.
     pub(crate) damage: Option<String>,
 }
@@ -33,7 +35,7 @@ pub(crate) fn read(path: &Path) -> Facts {
             Ok(place) => (place, None),
             Err(reason) => (None, Some(reason)),
         };
-        return Facts { place, bad_georeference, ..Facts::default() };
+        return Facts { place, bad_georeference, bands: geotiff::bands(path), ..Facts::default() };
     }
     let (exif, damage) = match open(path) {
         Ok(read) => read,

@@ -27,6 +27,8 @@ const MAX_DEPTH: usize = 8;
 const MAX_JSON: u64 = 4 << 20;
 /// The ending of the files that are read; the multispectral ones end in `_msrgb.json`.
 const ENDING: &str = "_rgb.json";
+/// The category of boxes that hold none of the others.
+const NOTHING: &str = "false_detection";
 
 #[derive(Deserialize)]
 struct Image {
@@ -144,7 +146,11 @@ fn draft(root: &Path, file: &Path, image: &Image, problems: &mut Problems) -> Dr
     let picture = picture.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
         image.img_filename.text().map_or_else(|| file.with_extension("jpg"), |name| file.with_file_name(name))
     });
-    let classes: BTreeSet<String> = objects.iter().filter_map(|object| object.category.text()).collect();
+    let mut classes: BTreeSet<String> = objects.iter().filter_map(|object| object.category.text()).collect();
+    // what a detector took for something: beside a real category it says nothing
+    if classes.len() > 1 {
+        classes.remove(NOTHING);
+    }
     let class = match classes.len() {
         0 | 1 => classes.first().cloned(),
         _ => {

@@ -5,10 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use csp_models::picture::shown_bands;
 use rayon::prelude::*;
 
 use super::{
-    DataError, Split, exif_place,
+    DataError, Split,
+    check::plural,
+    exif_place,
     problem::{Kind, Problems, quoted},
     rows::Draft,
     walk,
@@ -46,22 +49,20 @@ pub(crate) fn read(
         })
         .collect();
     let by_split = folders.iter().all(|f| f.first().is_some_and(|name| Split::from_word(name).is_some()));
-    let tiles = found.photographs.iter().filter(|file| exif_place::is_tile(file)).count();
     notes.push(if by_split {
         "split = first folder, class = second folder, place and date = EXIF".into()
     } else {
         "class = first folder, place and date = EXIF".to_string()
     });
-    if tiles > 0 {
-        notes.push(format!(
-            "{tiles} TIFF tiles: place = middle of the georeference; bands 1 to 3 are red, green, blue; 16-bit values / 16, or / 257 in tiles that go above 20,000"
-        ));
-    }
     let facts: Vec<exif_place::Facts> =
         found.photographs.par_iter().map(|file| exif_place::read(file)).collect();
+    note_tiles(found.photographs.iter().zip(&facts), notes);
     let mut drafts = Vec::with_capacity(facts.len());
     for ((file, folders), facts) in found.photographs.into_iter().zip(folders).zip(facts) {
         let name = relative(&file).to_string_lossy().into_owned();
+        if let Some(bands) = facts.bands.filter(|bands| *bands > 4 && shown_bands(*bands) == [0, 1, 2]) {
+            problems.add(Kind::SomeBands, || format!("{}: {bands} bands", quoted(&name)));
+        }
         for (kind, reason) in [
             (Kind::BadGeoreference, facts.bad_georeference),
             (Kind::BadExifPlace, facts.bad_place),
@@ -90,6 +91,39 @@ pub(crate) fn read(
         });
     }
     Ok(drafts)
+}
+
+/// Says how tiles are read, and which of their bands are shown.
+fn note_tiles<'a>(
+    files: impl Iterator<Item = (&'a PathBuf, &'a exif_place::Facts)>,
+    notes: &mut Vec<String>,
+) {
+    let mut of_bands: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut tiles = 0;
+    for (_, facts) in files.filter(|(file, _)| exif_place::is_tile(file)) {
+        tiles += 1;
+        if let Some(bands) = facts.bands {
+            *of_bands.entry(bands).or_default() += 1;
+        }
+    }
+    if tiles == 0 {
+        return;
+    }
+    notes.push(format!(
+        "{tiles} TIFF tiles: place = middle of the georeference; 16-bit values / 16, or / 257 in tiles of which \
+         more than 5 % go above 20,000"
+    ));
+    for (bands, count) in of_bands {
+        let [red, green, blue] = shown_bands(bands).map(|band| band + 1);
+        let these = format!("{} of {}", plural(count, "tile"), plural(bands, "band"));
+        notes.push(match bands {
+            ..=2 => format!("{these}: the first is grey"),
+            12 | 13 => format!(
+                "{these}, taken for Sentinel-2's in its order: bands {red}, {green} and {blue} are red, green and blue"
+            ),
+            _ => format!("{these}: bands {red}, {green} and {blue} are red, green and blue"),
+        });
+    }
 }
 
 #[derive(Default)]

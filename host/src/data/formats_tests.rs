@@ -164,13 +164,52 @@ fn a_folder_with_one_json_a_split() {
     );
     write(&dir, "train2018_locations.json", INAT_2018_LOCATIONS);
     write(&dir, "test2018.json", r#"{"images": []}"#);
-    let Opened { dataset: set, format, .. } = opened(dir.path());
+    write(&dir, "train_2018_bboxes.json", INAT_2018);
+    let Opened { dataset: set, format, notes, .. } = opened(dir.path());
+    let left = "left out: train_2018_bboxes.json (boxes), test2018.json (no annotations)";
+    assert_eq!(notes.last().map(String::as_str), Some(left));
     assert_eq!((format, set.rows.len()), (Format::INaturalist, 6));
     let splits: Vec<_> = set.rows.iter().map(|row| row.split.unwrap()).collect();
     assert_eq!(splits[2..4], [Split::Train, Split::Val]);
     write(&dir, "train_mini.json", INAT_2021);
     let error = inspect(dir.path(), &Options::default()).unwrap_err().to_string();
     assert!(error.contains("train2018.json and train_mini.json"), "{error}");
+    assert!(error.contains("move train_mini.json away"), "{error}");
+}
+
+#[test]
+fn a_folder_of_camera_traps_with_a_json_a_split() {
+    let dir = photographs();
+    let json = |name: &str| {
+        format!(
+            r#"{{"info": {{}}, "images": [{{"id": "{name}", "file_name": "{name}.jpg", "location": 7}}],
+            "annotations": [{{"id": 1, "image_id": "{name}", "category_id": 1}}],
+            "categories": [{{"id": 1, "name": "lynx"}}]}}"#
+        )
+    };
+    for (name, picture) in [
+        ("train_annotations.json", "a"),
+        ("cis_val_annotations.json", "b"),
+        ("trans_val_annotations.json", "c"),
+        ("cis_test_annotations.json", "d"),
+    ] {
+        write(&dir, name, &json(picture));
+    }
+    write(&dir, "md_v5.json", r#"{"detection_categories": {}}"#);
+    let places = write(&dir, "places.csv", "location,lat,lon\n7,-33.5,151.25\n");
+    let options = Options { locations: Some(places), ..Options::default() };
+    let Opened { dataset: set, format, notes, .. } = inspect(dir.path(), &options).unwrap();
+    assert_eq!(format, Format::INaturalist);
+    let rows: Vec<_> = set.rows.iter().map(|row| (row.name.to_string(), row.split.unwrap())).collect();
+    let expected =
+        [("a.jpg", Split::Train), ("b.jpg", Split::Val), ("c.jpg", Split::Val), ("d.jpg", Split::Test)];
+    assert_eq!(rows, expected.map(|(name, split)| (name.to_string(), split)));
+    assert!(set.rows.iter().all(|row| row.place == place(-33.5, 151.25)), "the table given counts for all");
+    assert!(notes.contains(&"val: trans_val_annotations.json".to_string()), "{notes:?}");
+    assert_eq!(notes.last().unwrap(), "left out: md_v5.json (its name tells no split)");
+    // also where the format is given
+    let options = Options { format: Some(Format::CocoCameraTraps), ..options };
+    assert_eq!(inspect(dir.path(), &options).unwrap().dataset.rows.len(), 4);
 }
 
 #[test]
@@ -230,6 +269,28 @@ fn fmow_as_distributed() {
         (set.rows[0].season, &*set.rows[0].name.to_string()),
         (Some(0.0), "train/airport/airport_0/airport_0_0_rgb.jpg")
     );
+}
+
+#[test]
+fn a_false_detection_beside_a_category_is_none() {
+    let root = tempfile::tempdir().unwrap();
+    let json: serde_json::Value = serde_json::from_str(FMOW).unwrap();
+    for (i, more) in [&["false_detection"][..], &["false_detection", "zoo"], &[]].iter().enumerate() {
+        let mut json = json.clone();
+        let first = json["bounding_boxes"][0].clone();
+        let boxes = json["bounding_boxes"].as_array_mut().unwrap();
+        for category in *more {
+            let mut one = first.clone();
+            one["category"] = (*category).into();
+            boxes.push(one);
+        }
+        put(&root, &format!("train/site_{i}/site_{i}_0_rgb.json"), &json.to_string());
+    }
+    let alone = FMOW.replace("\"airport\"", "\"false_detection\"");
+    put(&root, "train/site_3/site_3_0_rgb.json", &alone);
+    let set = opened(root.path()).dataset;
+    let classes: Vec<_> = (0..4).map(|row| class(&set, row)).collect();
+    assert_eq!(classes, [Some("airport"), None, Some("airport"), Some("false_detection")]);
 }
 
 #[test]
@@ -376,6 +437,38 @@ fn places_only_asks_for_no_photograph() {
 }
 
 #[test]
+fn photographs_are_found_where_data_sets_have_them() {
+    let pictures = photographs();
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("set/train")).unwrap();
+    for name in ["a.jpg", "b.jpg", "c.jpg"] {
+        fs::copy(pictures.path().join(name), root.path().join("set/train").join(name)).unwrap();
+    }
+    let json = put(&root, "set/metadata/x_train_annotations.json", INAT_2021);
+    let table = put(&root, "set/metadata/t.csv", "image_path,lat,lon\na.jpg,1.5,2.5\n,1.5,3.5\n");
+    for index in [&json, &table] {
+        let Opened { dataset: set, notes, .. } = opened(index);
+        assert_eq!(open(index, None).err().map(|error| error.to_string()), None);
+        let image = set.rows[0].image.as_deref().unwrap();
+        assert!(image.ends_with("set/train/a.jpg") && image.is_file(), "{}", image.display());
+        assert!(notes.iter().any(|note| note.starts_with("photographs in")), "{notes:?}");
+        assert_eq!(set.options.images, None);
+    }
+    assert_eq!(opened(&table).dataset.rows[1].image, None);
+    // or where one says they are
+    let elsewhere = put(&root, "lone/deep/t.csv", "image_path,lat,lon\na.jpg,1.5,2.5\n");
+    assert!(open(&elsewhere, None).unwrap_err().to_string().contains("--images DIR"));
+    let options = Options { images: Some(root.path().join("set/train")), ..Options::default() };
+    let set = open_with(&elsewhere, &options).unwrap().dataset;
+    assert!(set.rows[0].image.as_deref().is_some_and(Path::is_file));
+    assert_eq!(open_with(&elsewhere, &set.options).unwrap().dataset.sha256, set.sha256);
+    let options = Options { images: Some(elsewhere.clone()), ..options };
+    assert!(open_with(&elsewhere, &options).unwrap_err().to_string().contains("not a folder"));
+    let options = Options { images: Some(root.path().into()), ..options };
+    assert!(open_with(pictures.path(), &options).unwrap_err().to_string().contains("--images"));
+}
+
+#[test]
 fn a_plan_takes_the_place_of_given_splits() {
     let dir = photographs();
     let rows: String = "abcdef"
@@ -414,6 +507,12 @@ fn a_folder_of_tiles() {
     assert_eq!((class(&set, 1), set.rows[1].place.map(|p| p.lat().floor())), (Some("river"), Some(56.0)));
     let report = check::check(dir.path(), &Options::default(), true, |_| || ());
     assert_eq!(report.images.as_ref().map(|images| (images.photographs, images.unreadable)), Some((2, 0)));
+    assert!(notes.iter().any(|note| note.contains("2 tiles of 3 bands: bands 1, 2 and 3")), "{notes:?}");
+    // of many bands nobody knows the order: said
+    fs::copy(fixtures.join("u16_5band_planar_32733.tif"), dir.path().join("river/many.tif")).unwrap();
+    let (_, problems) = found(dir.path());
+    assert_eq!(problems, [(Kind::SomeBands, 1)]);
+    fs::remove_file(dir.path().join("river/many.tif")).unwrap();
     // another system is refused with its code
     let mut bytes = fs::read(fixtures.join("rgb8_deflate_4326.tif")).unwrap();
     let at = bytes.windows(2).position(|pair| pair == 4326u16.to_le_bytes()).unwrap();

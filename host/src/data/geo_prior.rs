@@ -7,13 +7,12 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use serde::Deserialize;
 
 use super::{
-    DataError, Split, class_names, coordinates,
+    DataError, Split, class_names, coordinates, image_folder,
     json::{self, Id, Value},
     locations::season,
     problem::{Kind, Problems, quoted},
     recognise,
     rows::{Draft, Shared},
-    table::{image_folder, resolve},
 };
 
 #[derive(Deserialize)]
@@ -106,6 +105,7 @@ struct Location {
 pub(crate) fn read(
     path: &Path,
     ebird: bool,
+    images: Option<&Path>,
     notes: &mut Vec<String>,
     problems: &mut Problems,
 ) -> Result<Vec<Draft>, DataError> {
@@ -120,7 +120,7 @@ pub(crate) fn read(
         true => "place, date and photographer of each photograph's own record (orig_meta)".into(),
         false => "place, date and photographer from ebird_meta: drawn from checklists of the same species, not where the photograph was taken".to_string(),
     });
-    let base = image_folder(path, items().map(|item| &*item.im_path));
+    let base = image_folder::of(path, images, items().map(|item| &*item.im_path), notes);
     notes.push(format!("photographs in {}", base.display()));
     let (mut users, mut classes) = (Shared::default(), Shared::default());
     let mut drafts = Vec::new();
@@ -135,7 +135,7 @@ pub(crate) fn read(
             let meta = meta.as_ref();
             drafts.push(Draft {
                 name: item.im_path.clone().into(),
-                image: Some(resolve(&base, &item.im_path)),
+                image: Some(image_folder::resolve(&base, &item.im_path)),
                 place: meta.and_then(|meta| coordinates::of_values(&at, &meta.lat, &meta.lon, problems)),
                 season: meta.and_then(|meta| season(&at, &meta.date, problems)),
                 // its own date is that of the photograph, whatever the place is of

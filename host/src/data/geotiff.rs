@@ -76,6 +76,13 @@ pub(crate) fn place(path: &Path) -> Result<Option<LatLon>, String> {
     }
 }
 
+/// How many bands a tile has; `None` for what is no TIFF, which the decoder reports.
+pub(crate) fn bands(path: &Path) -> Option<usize> {
+    let tiff = Decoder::new(BufReader::new(File::open(path).ok()?)).ok()?;
+    let colours = tiff.with_limits(Limits::default()).colortype().ok()?;
+    Some(usize::from(colours.num_samples()))
+}
+
 /// A short value of the key directory.
 fn value_of(keys: &[u16], wanted: u16) -> Option<u16> {
     keys.get(4..)?.chunks_exact(4).find(|entry| entry[0] == wanted && entry[1] == 0).map(|entry| entry[3])
@@ -83,7 +90,9 @@ fn value_of(keys: &[u16], wanted: u16) -> Option<u16> {
 
 fn projection(keys: &[u16]) -> Result<Projection, String> {
     let of = |key| value_of(keys, key);
-    let (crs, units) = match of(key::MODEL_TYPE) {
+    // some writers leave the type out: a code of a projected system says it
+    let model = of(key::MODEL_TYPE).or_else(|| of(key::PROJECTED_CRS).map(|_| 1));
+    let (crs, units) = match model {
         Some(1) => (of(key::PROJECTED_CRS), of(key::LINEAR_UNITS).filter(|unit| *unit != 9001)),
         Some(2) => (of(key::GEOGRAPHIC_CRS), of(key::ANGULAR_UNITS).filter(|unit| *unit != 9102)),
         other => {
@@ -99,7 +108,7 @@ fn projection(keys: &[u16]) -> Result<Projection, String> {
     match crs {
         None | Some(32767) => Err(format!("a coordinate system of its own, without EPSG code; {FIX}")),
         Some(code) => Projection::of_epsg(u32::from(code)).ok_or_else(|| {
-            format!("EPSG:{code} is not read, only 4326, 4258, UTM (326xx, 327xx, 258xx) and 3857; {FIX}")
+            format!("EPSG:{code} is not read, only 4326, 4258, 4269, UTM (326xx, 327xx, 258xx, 269xx) and 3857; {FIX}")
         }),
     }
 }
@@ -152,6 +161,8 @@ mod tests {
             of(&[1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32631]),
             Ok(Projection::Utm { zone: 31, south: false })
         );
+        // without its type
+        assert_eq!(of(&[1, 1, 0, 1, 3072, 0, 1, 32631]), Ok(Projection::Utm { zone: 31, south: false }));
         for (keys, says) in [
             (&[1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 3035][..], "EPSG:3035"),
             (&[1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32767], "without EPSG"),

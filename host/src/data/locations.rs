@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{
     DataError,
     columns::{self, Role},
-    coordinates::{self, PlaceReader, is_empty_cell},
+    coordinates::{self, PlaceReader, is_empty_cell, is_nothing, uncertainty_cell},
     json::{self, Id, Value},
     problem::{Kind, Problems, quoted},
     recognise,
@@ -61,12 +61,12 @@ pub(crate) fn read(
         Some(b'{' | b'[') => from_json(path, users, notes, problems),
         _ => {
             recognise::format(path)?; // a workbook or a photograph is named as such
-            from_table(path, problems)
+            from_table(path, notes, problems)
         }
     }
 }
 
-fn from_table(path: &Path, problems: &mut Problems) -> Result<Locations, DataError> {
+fn from_table(path: &Path, notes: &mut Vec<String>, problems: &mut Problems) -> Result<Locations, DataError> {
     let mut table = Table::open(path)?;
     let header = table.header.clone();
     let outline = |reason| DataError::outline(path, reason);
@@ -86,6 +86,10 @@ fn from_table(path: &Path, problems: &mut Problems) -> Result<Locations, DataErr
             columns::Column { index, name: header[index].clone() }
         }
     };
+    let uncertainty = columns::find(&header, Role::Uncertainty).map_err(outline)?;
+    if let Some(column) = &uncertainty {
+        notes.push(format!("uncertainty_m ← {}", quoted(&column.name)));
+    }
     let file = file_name(path);
     let mut places = PlaceReader::new(&lat.name, &lon.name, table.decimal_comma);
     let mut locations = Locations::new();
@@ -95,13 +99,12 @@ fn from_table(path: &Path, problems: &mut Problems) -> Result<Locations, DataErr
         if let Some(place) = place
             && !is_empty_cell(fields[id.index])
         {
-            insert(
-                &mut locations,
-                &at,
-                Id::of(fields[id.index]),
-                Fact { place: Some(place), ..Fact::default() },
-                problems,
-            );
+            let uncertainty_m = uncertainty.as_ref().and_then(|column| {
+                let text = Some(fields[column.index]).filter(|text| !is_nothing(text));
+                uncertainty_cell(&at, &column.name, text, places.writes_commas(), problems)
+            });
+            let fact = Fact { place: Some(place), uncertainty_m, ..Fact::default() };
+            insert(&mut locations, &at, Id::of(fields[id.index]), fact, problems);
         }
     })?;
     places.finish(problems);

@@ -6,9 +6,11 @@
 //! | [`split`], [`units`] | dividing rows by block or camera; the draws behind every choice of rows |
 //! | [`check`] | the report of `csp-host data check` |
 //! | `recognise` | which format a path is |
-//! | `table`, `columns`, `coordinates`, `dates` | CSV and TSV, as people write them |
+//! | `table`, `quotes`, `columns`, `coordinates`, `dates` | CSV and TSV, as people write them |
 //! | `folder`, `exif_place`, `geotiff`, `projection` | a folder of photographs with GPS, or of georeferenced tiles |
 //! | `coco`, `locations` | COCO Camera Traps and iNaturalist JSON, with places from a second file or their own |
+//! | `coco_folder` | a folder with such a JSON for each split |
+//! | `image_folder` | where the photographs are that a table or JSON names |
 //! | `camtrap_dp` | Camtrap DP packages |
 //! | `fmow` | the tree of Functional Map of the World |
 //! | `geo_prior` | the JSONs of geo_prior's release: BirdSnap, NABirds, location lists |
@@ -21,6 +23,7 @@ mod camtrap_dp;
 mod check_images;
 mod class_names;
 mod coco;
+mod coco_folder;
 mod columns;
 mod coordinates;
 mod dates;
@@ -29,9 +32,11 @@ mod fmow;
 mod folder;
 mod geo_prior;
 mod geotiff;
+mod image_folder;
 mod json;
 mod lineage;
 mod locations;
+mod quotes;
 mod recognise;
 mod rows;
 mod seam;
@@ -132,6 +137,14 @@ impl<S: Into<Box<str>>> From<S> for Name {
 }
 
 impl Name {
+    /// The name as the source gives it; `None` where it gives none.
+    pub(crate) fn given(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Line(_) => None,
+        }
+    }
+
     /// The name in words.
     pub fn text(&self) -> Cow<'_, str> {
         match self {
@@ -221,7 +234,8 @@ pub enum Format {
     #[value(name = "coco")]
     #[serde(rename = "coco")]
     CocoCameraTraps,
-    /// iNaturalist 2017, 2018 or 2021: an annotation JSON, or the folder with train….json and val….json.
+    /// iNaturalist 2017, 2018 or 2021: an annotation JSON, or a folder with one for each split, named
+    /// after it (train2018.json, cis_val_annotations.json).
     #[value(name = "inat")]
     #[serde(rename = "inat")]
     INaturalist,
@@ -258,6 +272,9 @@ pub struct Options {
     pub format: Option<Format>,
     /// The table of coordinates that a COCO Camera Traps JSON needs, where it has no usual name.
     pub locations: Option<PathBuf>,
+    /// The folder that the photographs' names in a table, JSON or package start at, where it is not found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
     /// Leaves the photographs aside: for learning from places alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub places_only: bool,
@@ -352,23 +369,33 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
         Some(format) => format,
         None => recognise::format(path)?,
     };
+    let images = options.images.as_deref();
+    if let Some(images) = images {
+        if matches!(format, Format::Folder | Format::Fmow) {
+            let reason = format!("a {format} holds its photographs itself: leave --images out");
+            return Err(DataError::outline(path, reason));
+        }
+        if !std::fs::metadata(images).map_err(|source| DataError::io(images, source))?.is_dir() {
+            return Err(DataError::outline(images, "--images: not a folder"));
+        }
+    }
     let mut problems = Problems::default();
     let mut notes = Vec::new();
     let mut lineages = Lineages::new();
     let places = options.locations.as_deref();
     let mut drafts = match format {
-        Format::Table => table::read(path, &mut notes, &mut problems)?,
+        Format::Table => table::read(path, images, &mut notes, &mut problems)?,
         Format::Folder => folder::read(path, &mut notes, &mut problems)?,
-        Format::INaturalist if path.is_dir() => {
-            coco::read_folder(path, &mut lineages, &mut notes, &mut problems)?
+        Format::CocoCameraTraps | Format::INaturalist if path.is_dir() => {
+            coco_folder::read(path, places, images, &mut lineages, &mut notes, &mut problems)?
         }
         Format::CocoCameraTraps | Format::INaturalist => {
-            coco::read(path, places, &mut lineages, &mut notes, &mut problems)?
+            coco::read(path, places, images, &mut lineages, &mut notes, &mut problems)?
         }
-        Format::CamtrapDp => camtrap_dp::read(path, &mut lineages, &mut notes, &mut problems)?,
+        Format::CamtrapDp => camtrap_dp::read(path, images, &mut lineages, &mut notes, &mut problems)?,
         Format::Fmow => fmow::read(path, &mut notes, &mut problems)?,
-        Format::GeoPrior => geo_prior::read(path, false, &mut notes, &mut problems)?,
-        Format::GeoPriorEbird => geo_prior::read(path, true, &mut notes, &mut problems)?,
+        Format::GeoPrior => geo_prior::read(path, false, images, &mut notes, &mut problems)?,
+        Format::GeoPriorEbird => geo_prior::read(path, true, images, &mut notes, &mut problems)?,
     };
     if drafts.len() > MAX_ROWS {
         return Err(DataError::outline(path, format!("more than {MAX_ROWS} rows; split the data set")));
@@ -392,7 +419,8 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Opened, DataError> {
     let mut dataset = rows::settle(path, drafts, &lineages, &mut problems);
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let locations = options.locations.as_ref().map(absolute);
-    dataset.options = Options { format: Some(format), locations, ..options.clone() };
+    let images = options.images.as_ref().map(absolute);
+    dataset.options = Options { format: Some(format), locations, images, ..options.clone() };
     Ok(Opened { dataset, format, notes, problems })
 }
 

@@ -61,8 +61,9 @@ kinds! {
     /// A row with more or fewer fields than the header.
     RaggedRow Error "rows with more or fewer fields than the header"
         => "quote fields that contain the delimiter",
-    /// A line break inside a quoted cell.
-    BrokenCell Error "a line break inside a cell" => "close the quote that was left open",
+    /// A line break inside a cell that should hold none: a quote left open, which runs rows together.
+    BrokenCell Error "a line break inside a cell"
+        => "close the quote that was left open; write a quote that belongs to the text twice, in a quoted cell",
     /// Not UTF-8.
     NotUtf8 Error "text that is not UTF-8" => "save the table as CSV UTF-8",
     /// A coordinate that is not a number.
@@ -84,7 +85,7 @@ kinds! {
     /// A split word that is none of ours.
     UnknownSplit Error "split names that are not understood" => "use train, val or test, or leave the cell empty",
     /// A photograph that is not there.
-    MissingImage Error "photographs that do not exist" => "relative paths start at the folder of the table; --places-only learns from the places without them",
+    MissingImage Error "photographs that do not exist" => "relative paths start at the folder of the table, or that of --images DIR; --places-only learns from the places without them",
     /// A photograph that cannot be decoded.
     UnreadableImage Error "photographs that cannot be decoded" => "copy them again, or take them out",
     /// One photograph, two classes.
@@ -154,6 +155,9 @@ kinds! {
     BadExif Warning "photographs whose EXIF cannot be read; these have no place and date" => "nothing to do",
     /// Files that are pictures of a kind we cannot read.
     ForeignImage Warning "files left out: neither JPEG nor PNG nor GeoTIFF" => "convert them to JPEG",
+    /// Tiles of more bands than are shown, in an order nobody knows.
+    SomeBands Warning "tiles of many bands, of which the first three are shown as red, green and blue"
+        => "where others are meant, write those first (gdal_translate -b 4 -b 3 -b 2)",
     /// A location without coordinates.
     UnknownLocation Warning "images whose location has no coordinates; these have no place"
         => "add them to the location table",

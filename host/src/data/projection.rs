@@ -13,9 +13,10 @@ const N: f64 = {
 /// A coordinate system by its EPSG code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Projection {
-    /// Degrees: WGS84 (4326), ETRS89 (4258; within a metre of it).
+    /// Degrees: WGS84 (4326), ETRS89 (4258; within a metre of it), NAD83 (4269; within two).
     Degrees,
-    /// WGS84 / UTM (326xx north, 327xx south), ETRS89 / UTM (258xx; within a metre of it).
+    /// WGS84 / UTM (326xx north, 327xx south), ETRS89 / UTM (258xx; within a metre of it), NAD83 / UTM
+    /// (269xx; within two).
     Utm { zone: u8, south: bool },
     /// Web Mercator (3857).
     WebMercator,
@@ -25,10 +26,11 @@ impl Projection {
     /// The system of a code, if it is one we can invert.
     pub(crate) fn of_epsg(code: u32) -> Option<Self> {
         match code {
-            4326 | 4258 => Some(Self::Degrees),
+            4326 | 4258 | 4269 => Some(Self::Degrees),
             32601..=32660 => Some(Self::Utm { zone: (code - 32600) as u8, south: false }),
             32701..=32760 => Some(Self::Utm { zone: (code - 32700) as u8, south: true }),
             25828..=25838 => Some(Self::Utm { zone: (code - 25800) as u8, south: false }),
+            26901..=26923 => Some(Self::Utm { zone: (code - 26900) as u8, south: false }),
             3857 => Some(Self::WebMercator),
             _ => None,
         }
@@ -114,8 +116,14 @@ mod tests {
     }
 
     #[test]
+    fn north_america_counts_as_wgs84() {
+        assert_eq!(Projection::of_epsg(26918), Projection::of_epsg(32618));
+        assert_eq!(Projection::of_epsg(4269), Some(Projection::Degrees));
+    }
+
+    #[test]
     fn what_is_out_of_reach_is_no_place() {
-        for code in [0, 2154, 3035, 26910, 32600, 32661, 32700, 32761, 32767] {
+        for code in [0, 2154, 3035, 26900, 26924, 32600, 32661, 32700, 32761, 32767] {
             assert_eq!(Projection::of_epsg(code), None, "{code}");
         }
         let utm = Projection::Utm { zone: 31, south: false };

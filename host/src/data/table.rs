@@ -1,8 +1,9 @@
 //! Tables: CSV and TSV with a header.
 
 use std::{
+    borrow::Cow,
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -13,9 +14,10 @@ use super::{
     class_names::{self, Names},
     columns::{self, Column, Columns},
     coordinates::{PlaceReader, is_nothing, uncertainty_cell},
-    dates,
+    dates, image_folder,
     json::Id,
     problem::{Kind, Problems, quoted},
+    quotes,
     rows::{Draft, Shared},
 };
 
@@ -35,8 +37,12 @@ pub(crate) struct Table {
     pub(crate) decimal_comma: bool,
     /// The delimiter in words.
     pub(crate) delimiter: &'static str,
+    delimiter_byte: u8,
     reader: csv::Reader<File>,
     lines: LineCounter,
+    /// The same file, to look a record up as it is written, and where its header starts, bytes.
+    raw: File,
+    start: u64,
 }
 
 /// Finds the line a record starts in. The csv reader's own count lags behind after `\r\n` and blank lines.
@@ -77,12 +83,18 @@ impl Table {
             return Err(DataError::outline(path, "larger than 64 GiB; split the table"));
         }
         let mut first = Vec::new();
-        let mut lines = io::Read::take(BufReader::new(file), MAX_HEADER);
-        while first.iter().all(u8::is_ascii_whitespace) {
+        let (mut start, mut line) = (0, 1);
+        let mut lines = BufReader::new(file).take(MAX_HEADER);
+        loop {
             first.clear();
-            if lines.read_until(b'\n', &mut first).map_err(io)? == 0 {
+            let length = lines.read_until(b'\n', &mut first).map_err(io)?;
+            if length == 0 {
                 return Err(DataError::outline(path, "the table is empty"));
             }
+            if !first.iter().all(u8::is_ascii_whitespace) && !names_separator(&first) {
+                break;
+            }
+            (start, line) = (start + length as u64, line + 1);
         }
         if first.starts_with(&[0xff, 0xfe]) || first.starts_with(&[0xfe, 0xff]) {
             return Err(DataError::outline(path, "UTF-16 text; save it as CSV UTF-8"));
@@ -96,18 +108,40 @@ impl Table {
             .rev()
             .max_by_key(|(_, _, header)| (columns::recognised(header), header.len()))
             .ok_or_else(|| DataError::outline(path, "no header"))?;
+        if !quotes::are_sound(first.as_bytes(), byte) {
+            return Err(DataError::outline(
+                path,
+                format!(
+                    "line {line}: a quote of the header is not closed in its line; name the columns in one line"
+                ),
+            ));
+        }
+        let opened = || -> io::Result<File> {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(start))?;
+            Ok(file)
+        };
         let reader = ReaderBuilder::new()
             .delimiter(byte)
             .flexible(true)
             .has_headers(true)
-            .from_path(path)
-            .map_err(|error| csv_error(path, error))?;
-        let lines = LineCounter { reader: BufReader::new(File::open(path).map_err(io)?), at: 0, line: 1 };
-        Ok(Self { path: path.into(), header, decimal_comma: byte != b',', delimiter, reader, lines })
+            .from_reader(opened().map_err(io)?);
+        let lines = LineCounter { reader: BufReader::new(opened().map_err(io)?), at: 0, line };
+        Ok(Self {
+            path: path.into(),
+            header,
+            decimal_comma: byte != b',',
+            delimiter,
+            delimiter_byte: byte,
+            reader,
+            lines,
+            raw: opened().map_err(io)?,
+            start,
+        })
     }
 
     /// Calls `each` with every row: where it stands, and its fields, as many as the header has. Rows of
-    /// other lengths and rows that are not UTF-8 are problems.
+    /// other lengths, rows that are not UTF-8 and rows that an open quote runs together are problems.
     ///
     /// # Errors
     /// Only when reading fails.
@@ -128,6 +162,15 @@ impl Table {
                     &self.path,
                     format!("more than {MAX_ROWS} rows; split the table"),
                 ));
+            }
+            if record.iter().any(breaks) && !self.is_sound(byte).map_err(|e| DataError::io(&self.path, e))? {
+                problems.add(Kind::BrokenCell, || {
+                    let broken = record.iter().enumerate().find(|(_, cell)| breaks(cell));
+                    let (index, cell) = broken.unwrap_or_default();
+                    let column = self.header.get(index).map_or_else(String::new, |name| quoted(name));
+                    format!("{at}, column {column}: {}", quoted(&String::from_utf8_lossy(cell)))
+                });
+                continue;
             }
             if record.len() != self.header.len() {
                 problems.add(Kind::RaggedRow, || {
@@ -150,6 +193,27 @@ impl Table {
         }
         Ok(())
     }
+
+    /// Whether the [quotes](quotes) of the record just read are meant, which starts at `byte`.
+    fn is_sound(&self, byte: u64) -> io::Result<bool> {
+        let length = self.reader.position().byte().saturating_sub(byte);
+        let mut file = &self.raw;
+        file.seek(SeekFrom::Start(self.start + byte))?;
+        let mut record = Vec::new();
+        file.take(length).read_to_end(&mut record)?;
+        Ok(quotes::are_sound(&record, self.delimiter_byte))
+    }
+}
+
+fn breaks(cell: &[u8]) -> bool {
+    cell.iter().any(|byte| matches!(byte, b'\n' | b'\r'))
+}
+
+/// True for the line `sep=;` that spreadsheets put above the header: the header tells as much.
+fn names_separator(line: &[u8]) -> bool {
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii();
+    let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
+    line.split_at_checked(4).is_some_and(|(key, rest)| key.eq_ignore_ascii_case(b"sep=") && rest.len() <= 1)
 }
 
 fn split_line(line: &str, delimiter: u8) -> Vec<String> {
@@ -173,6 +237,7 @@ fn csv_error(path: &Path, error: csv::Error) -> DataError {
 /// Unreadable, or without the columns a place needs.
 pub(crate) fn read(
     path: &Path,
+    images: Option<&Path>,
     notes: &mut Vec<String>,
     problems: &mut Problems,
 ) -> Result<Vec<Draft>, DataError> {
@@ -187,7 +252,6 @@ pub(crate) fn read(
         notes.push(format!("columns not used: {}", unused.join(", ")));
     }
     let names = class_names::beside_table(path, notes)?;
-    let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let mut drafts = Vec::new();
     let [mut users, mut classes, mut cameras] = [Shared::default(), Shared::default(), Shared::default()];
     let mut places = PlaceReader::new(&columns.lat.name, &columns.lon.name, table.decimal_comma);
@@ -204,28 +268,48 @@ pub(crate) fn read(
         }
         let image = cell(&columns.image);
         // most dates need not wait for the others to tell the order of day and month
-        let date = cell(&columns.date);
-        let season = date.and_then(|text| dates::parse(dates::start(text), dates::Order::Unknown));
+        let date = match &columns.date_parts {
+            Some(parts) => of_parts(parts.each_ref().map(|column| fields[column.index])).map(Cow::Owned),
+            None => cell(&columns.date).map(Cow::Borrowed),
+        };
+        let season = date.as_deref().and_then(|text| dates::parse(dates::start(text), dates::Order::Unknown));
         let season = season.and_then(dates::Day::season);
         drafts.push(Draft {
             at: at.clone().into(),
             name: image.map_or_else(|| at.clone(), Name::from),
-            image: image.map(|name| resolve(&base, name)),
             place: places.read(at, fields[columns.lat.index], fields[columns.lon.index], problems),
-            date: date.filter(|_| season.is_none()).map(Into::into),
+            date: date.filter(|_| season.is_none()).map(|text| text.into_owned().into()),
             class: class(at, &columns.label, fields, &names, problems).map(|name| classes.of(&name)),
             split: split(at, &columns.split, cell(&columns.split), problems),
             camera: cell(&columns.camera).map(|name| cameras.of(name)),
             user: cell(&columns.user).map(|name| users.of(name)),
-            uncertainty_m: columns
-                .uncertainty
-                .as_ref()
-                .and_then(|column| uncertainty_cell(at, &column.name, cell(&columns.uncertainty), problems)),
+            uncertainty_m: columns.uncertainty.as_ref().and_then(|column| {
+                let text = cell(&columns.uncertainty);
+                uncertainty_cell(at, &column.name, text, places.writes_commas(), problems)
+            }),
             season,
+            ..Draft::default()
         });
     })?;
     places.finish(problems);
+    // a row is called by its photograph
+    let names = drafts.iter().filter_map(|draft: &Draft| draft.name.given());
+    let base = image_folder::of(path, images, names, notes);
+    if columns.image.is_some() && base != path.parent().unwrap_or(Path::new("")) {
+        notes.push(format!("photographs in {}", base.display()));
+    }
+    for draft in &mut drafts {
+        draft.image = draft.name.given().map(|name| image_folder::resolve(&base, name));
+    }
     Ok(drafts)
+}
+
+/// Year, month and day as a date; `None` where any of them is empty.
+fn of_parts(parts: [&str; 3]) -> Option<String> {
+    // columns with gaps become fractions in some programs
+    let [year, month, day] = parts.map(|part| part.strip_suffix(".0").unwrap_or(part));
+    let whole = parts.iter().all(|part| !is_nothing(part));
+    whole.then(|| format!("{year}-{month}-{day}"))
 }
 
 /// A class is any word but those that say "nothing"; `none` stays one, since it can mean an empty picture.
@@ -267,26 +351,4 @@ fn split(at: &Name, column: &Option<Column>, cell: Option<&str>, problems: &mut 
             .add(Kind::UnknownSplit, || format!("{at}, column {}: {}", quoted(&column.name), quoted(word)));
     }
     split
-}
-
-/// The file a table or JSON names, relative to `base`. Backslashes are turned where only that finds it.
-pub(crate) fn resolve(base: &Path, name: &str) -> PathBuf {
-    let path = base.join(name);
-    if name.contains('\\') && !path.exists() {
-        let turned = base.join(name.replace('\\', "/"));
-        if turned.exists() {
-            return turned;
-        }
-    }
-    path
-}
-
-/// Where the photographs of a JSON are: beside it, in a folder `images` or in one named like it, the first
-/// that holds any of the first few of `names`.
-pub(crate) fn image_folder<'a>(json: &Path, names: impl Iterator<Item = &'a str> + Clone) -> PathBuf {
-    let beside = json.parent().unwrap_or(Path::new(""));
-    let named = json.file_stem().unwrap_or_default();
-    let candidates = [beside.to_path_buf(), beside.join("images"), beside.join(named)];
-    let holds = |folder: &&PathBuf| names.clone().take(20).any(|name| resolve(folder, name).is_file());
-    candidates.iter().find(holds).unwrap_or(&candidates[0]).clone()
 }

@@ -85,6 +85,39 @@ fn people_and_uncertainties() {
 }
 
 #[test]
+fn uncertainties_with_the_commas_of_their_places() {
+    let dir = photographs();
+    let table = "image;lat;lon;uncertainty_m\na.jpg;-33,5;151,25;12,5\nb.jpg;-33,5;151,5;30\n";
+    let (set, problems) = found(&write(&dir, "t.csv", table));
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!((set.rows[0].uncertainty_m, set.rows[1].uncertainty_m), (Some(12.5), Some(30.0)));
+    // a comma beside decimal points is one of thousands, or a mistake
+    let table = "image\tlat\tlon\tuncertainty_m\na.jpg\t-33.5\t151.25\t1,234\n";
+    let (set, problems) = found(&write(&dir, "t.tsv", table));
+    assert_eq!((set.rows[0].uncertainty_m, problems), (None, vec![(Kind::BadUncertainty, 1)]));
+    // and those of locations
+    let json = write(&dir, "set.json", COCO);
+    write(
+        &dir,
+        "set_locations.csv",
+        "location;lat;lon;coordinateUncertaintyInMeters\n7;-33,5;151,25;12,5\neast;10;20;\n",
+    );
+    let set = found(&json).0;
+    assert_eq!((set.rows[0].uncertainty_m, set.rows[1].uncertainty_m), (Some(12.5), None));
+}
+
+#[test]
+fn dates_in_three_columns() {
+    let dir = photographs();
+    let table = "image,lat,lon,year,month,day\na.jpg,1.5,2,2023,1,1\nb.jpg,1.5,3,2024.0,12.0,31.0\n\
+        c.jpg,1.5,4,2024,,\nd.jpg,1.5,5,2024,13,1\n";
+    let (set, problems) = found(&write(&dir, "t.csv", table));
+    assert_eq!(problems, [(Kind::BadDate, 1)]);
+    let seasons: Vec<_> = set.rows.iter().map(|row| row.season).collect();
+    assert_eq!(seasons, [Some(0.0), Some(365.0 / 366.0), None, None]);
+}
+
+#[test]
 fn every_defect_is_counted_with_its_line() {
     let dir = photographs();
     let table = "image_path,lat,lon,date,label,split\n\
@@ -141,6 +174,55 @@ fn an_open_quote_cannot_swallow_rows() {
     assert!(found(&path).1.contains(&(Kind::BrokenCell, 1)));
     fs::write(&path, b"image_path,lat,lon,label\na.jpg,1.5,1,l\xe9opard\n").unwrap();
     assert_eq!(found(&path).1[0], (Kind::NotUtf8, 1));
+}
+
+#[test]
+fn two_stray_quotes_cannot_run_rows_together() {
+    let dir = photographs();
+    // the class of the first row would get the place of the third: as many cells as the header
+    let rows = "species\tlocality_note\tlat\tlon\n\
+        fox\t\"North ridge\t1.5\t2.5\n\
+        cat\tmid\t2.5\t3.5\n\
+        dog\t\"South ridge\t40.5\t50.5\n\
+        owl\tx\t5.5\t6.5\n";
+    for (delimiter, name) in [("\t", "t.tsv"), (",", "t.csv"), (";", "s.csv")] {
+        let path = write(&dir, name, &rows.replace('\t', delimiter));
+        assert_eq!(found(&path).1, [(Kind::BrokenCell, 1)], "{name}");
+        let error = open(&path, None).unwrap_err().to_string();
+        assert!(error.contains("line 2, column \"locality_note\""), "{error}");
+    }
+    // cells of several lines that are closed are text, also beside one of a single line with quotes in it
+    let path = write(
+        &dir,
+        "t.csv",
+        "species,description,lat,lon\n\
+         fox,\"two lines,\nthe second \"\"so\"\" it says\",1.5,2.5\r\n\
+         dog,\"North\" ridge,40.5,50.5\n\
+         owl,\"\n\n\",41.5,51.5\n",
+    );
+    let (set, problems) = found(&path);
+    assert_eq!((set.rows.len(), problems), (3, vec![]));
+    // the header is held to the same
+    let path = write(&dir, "t.csv", "species,lat,lon,\"note\nfox,1.5,2.5,x\ndog,2.5,3.5,\"y\"\n");
+    let error = open(&path, None).unwrap_err().to_string();
+    assert!(error.contains("line 1") && error.contains("header"), "{error}");
+    // and the tables beside
+    let json = write(&dir, "set.json", COCO);
+    write(&dir, "set_locations.csv", "location,note,lat,lon\n7,\"a,1.5,2\neast,\"b,10,20\n");
+    assert!(found(&json).1.contains(&(Kind::BrokenCell, 1)));
+}
+
+#[test]
+fn what_spreadsheets_put_above_the_header() {
+    let dir = photographs();
+    for above in ["sep=;\n", "\u{feff}\"sep=;\"\r\n", "\n  \nSEP=;\n"] {
+        let path = write(&dir, "t.csv", &format!("{above}image;lat;lon\na.jpg;-33,5;x\n"));
+        let error = open(&path, None).unwrap_err().to_string();
+        let line = above.matches('\n').count() + 2;
+        assert!(error.contains(&format!("line {line}, column \"lon\": \"x\"")), "{error}");
+        write(&dir, "t.csv", &format!("{above}image;lat;lon\na.jpg;-33,5;151,25\n"));
+        assert_eq!(found(&path).0.rows[0].place, LatLon::new(-33.5, 151.25).ok());
+    }
 }
 
 #[test]

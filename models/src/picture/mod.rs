@@ -28,6 +28,9 @@ use image::{
 
 use crate::manifest::ImageInput;
 
+#[cfg(feature = "tiff")]
+pub use crate::tile::shown_bands;
+
 pub use self::exif::{ExifError, ExifTag, with_exif};
 pub use part::Part;
 pub use reduced::{decode_for, to_input};
@@ -76,7 +79,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PictureError> {
 }
 
 /// Decodes a JPEG or PNG and turns it upright by its EXIF orientation; with feature `tiff` also a
-/// TIFF tile, bands 1 to 3 as red, green and blue. `path` is for the error.
+/// TIFF tile, those of its bands that `shown_bands` names as red, green and blue. `path` is for the error.
 ///
 /// # Errors
 /// [`PictureError::Decode`]: not a photograph, truncated, or beyond [`MAX_SIDE`] and [`MAX_DECODE`].
