@@ -176,6 +176,9 @@ fn learn(
         stop,
         steps_left: Cell::new(options.stop_after_steps),
     };
+    if context.fragile() {
+        voice.say("the first steps of each stage try out kernels on the device: with large pictures that takes minutes");
+    }
     let job = Job { set, config, seed: options.seed, cache, dataset, begin };
     let pictures = job.pictures(&mut context)?;
     if let Some(other) = options.backbone_of {

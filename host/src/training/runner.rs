@@ -193,11 +193,6 @@ fn steps(context: &mut Context<'_>, stage: &mut dyn Stage, start: u64) -> Result
     let (name, total) = (stage.name(), stage.steps());
     let begun = Instant::now();
     let mut progress = Progress::new(context.voice, name, start, total);
-    if context.fragile() {
-        context.voice.say(&format!(
-            "{name:>18} the first steps try out kernels: with large pictures that takes minutes"
-        ));
-    }
     let mut sum: Option<Tensor<1>> = None;
     let (mut summed, mut samples, mut since) = (0u32, 0, Instant::now());
     let mut last = f64::NAN;
