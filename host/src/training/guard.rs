@@ -29,6 +29,7 @@ pub(crate) fn on_device<T>(fragile: bool, work: impl FnOnce() -> T) -> Result<T,
         return Ok(work());
     }
     let before = GUARDED.replace(true);
+    LAST_WORDS.lock().unwrap_or_else(PoisonError::into_inner).clear();
     let done = panic::catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(before);
     done.map_err(|payload| telling(said(&*payload)))
@@ -63,7 +64,8 @@ fn telling(text: &str) -> String {
 }
 
 /// Keeps panics off stderr that are no news: those of a device's own threads, which try kernels and drop what
-/// fails, and those that [`on_device`] and [`reported`] put into an error. With RUST_BACKTRACE all are shown.
+/// fails, and a driver's that [`on_device`] and [`reported`] put into an error. What fails in our own code is
+/// shown with its place; with RUST_BACKTRACE all are.
 pub fn hush_devices() {
     if std::env::var_os("RUST_BACKTRACE").is_some() {
         return;
@@ -73,7 +75,13 @@ pub fn hush_devices() {
         let words = said(info.payload());
         if std::thread::current().name().is_some_and(|name| name.starts_with("DSD-")) {
             *LAST_WORDS.lock().unwrap_or_else(PoisonError::into_inner) = telling(words);
-        } else if !GUARDED.get() && !words.starts_with(UNREADABLE) {
+            return;
+        }
+        let our_own =
+            |file: &str| ["host/", "models/"].iter().any(|of| file.replace('\\', "/").starts_with(of));
+        let ours = info.location().is_some_and(|at| our_own(at.file()));
+        // reading a result counts as done where it was asked for
+        if !words.starts_with(UNREADABLE) && (ours || !GUARDED.get()) {
             tell(info);
         }
     }));
@@ -94,7 +102,7 @@ pub fn reported<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 
 /// Whether a driver's words mean that memory has run out.
 pub(crate) fn ran_out(reason: &str) -> bool {
-    let reason = reason.to_lowercase();
+    let reason = reason.to_lowercase().replace("illegal memory", "").replace("memory managedmemoryid", "");
     ["memory", "can't allocate", "staging buffer could"].iter().any(|words| reason.contains(words))
 }
 
@@ -178,6 +186,8 @@ mod tests {
         let reason = on_device(true, || -> u8 { panic!("{gone}") }).unwrap_err();
         assert_eq!(reason, "the device is poisoned: Out of memory");
         assert!(!short_of_memory(&reason) && !short_of_memory("Parent device is lost"));
+        assert!(!ran_out("an illegal memory access was encountered"));
+        assert!(!ran_out("skipped `UnaryFloat`: it needed memory ManagedMemoryId { value: 7 }"));
         let cpu = panic::catch_unwind(|| on_device(false, || -> u8 { panic!("ours") }));
         assert!(cpu.is_err());
     }

@@ -13,8 +13,8 @@ pub struct Adapter {
     pub kind: &'static str,
     /// The driver and its version.
     pub driver: String,
-    /// Fewest and most lanes of a group that works in step.
-    pub subgroup: [u32; 2],
+    /// Fewest and most lanes of a group that works in step, where the driver tells.
+    pub subgroup: Option<[u32; 2]>,
     /// The how-manieth of its kind.
     #[serde(skip)]
     pub index: usize,
@@ -24,7 +24,7 @@ impl Adapter {
     /// What to know before training on it. Of a driver that chooses how many lanes work in step, for each kernel
     /// anew, nobody here knows whether every kernel expects that (cubecl 0.11 sums over the most there can be).
     pub fn remark(&self) -> Option<String> {
-        let [fewest, most] = self.subgroup;
+        let [fewest, most] = self.subgroup?;
         (self.kind != SOFTWARE && fewest != most).then(|| {
             format!(
                 "its driver lets {fewest} to {most} lanes work in step, untried here: csp-host self-check --device {} \
@@ -41,7 +41,10 @@ impl Adapter {
 /// A sentence: this build is without the API, or the driver failed.
 #[cfg(any(feature = "vulkan", feature = "metal"))]
 pub fn adapters(api: &str) -> Result<Vec<Adapter>, String> {
-    use burn::tensor::wgpu::wgpu::{Backends, DeviceType, Instance, InstanceDescriptor};
+    use burn::tensor::wgpu::wgpu::{
+        Backends, DeviceType, Instance, InstanceDescriptor, MAXIMUM_SUBGROUP_MAX_SIZE,
+        MINIMUM_SUBGROUP_MIN_SIZE,
+    };
     let backends = match api {
         #[cfg(feature = "vulkan")]
         "vulkan" => Backends::VULKAN,
@@ -67,6 +70,9 @@ pub fn adapters(api: &str) -> Result<Vec<Adapter>, String> {
         let index = found.iter().filter(|other: &&Adapter| other.kind == kind).count();
         let driver = format!("{} {}", info.driver, info.driver_info).trim().to_string();
         let subgroup = [info.subgroup_min_size, info.subgroup_max_size];
+        // elsewhere, and of a driver that does not tell, these are the bounds of all there are
+        let told = api == "vulkan" && subgroup != [MINIMUM_SUBGROUP_MIN_SIZE, MAXIMUM_SUBGROUP_MAX_SIZE];
+        let subgroup = told.then_some(subgroup);
         found.push(Adapter { device: String::new(), name: info.name, kind, driver, subgroup, index });
     }
     found.sort_by_key(|adapter| adapter.kind == SOFTWARE);

@@ -216,10 +216,11 @@ mod tests {
             let (name, driver, device) = (text.clone(), text, "vulkan:1".to_string());
             Adapter { device, name, kind, driver, subgroup, index: 0 }
         };
-        let remark = adapter("integrated GPU", [8, 32]).remark().unwrap();
+        let remark = adapter("integrated GPU", Some([8, 32])).remark().unwrap();
         assert!(remark.contains("8 to 32 lanes") && remark.contains("--device vulkan:1 --large"), "{remark}");
-        assert_eq!(adapter("discrete GPU", [32, 32]).remark(), None);
-        assert_eq!(adapter(adapters::SOFTWARE, [4, 8]).remark(), None);
+        assert_eq!(adapter("discrete GPU", Some([32, 32])).remark(), None);
+        assert_eq!(adapter("discrete GPU", None).remark(), None);
+        assert_eq!(adapter(adapters::SOFTWARE, Some([4, 8])).remark(), None);
     }
 
     #[test]
