@@ -35,7 +35,7 @@ impl Room {
     /// Columns of `rows` rows that one buffer holds, of `width`; `None` where there is no room for all of them.
     fn columns(self, rows: usize, width: usize) -> Option<usize> {
         let columns = (self.buffer / size_of::<f32>() / rows.max(1)).min(width);
-        (columns > 0 && rows * width <= self.numbers).then_some(columns)
+        (rows > 0 && columns > 0 && rows * width <= self.numbers).then_some(columns)
     }
 }
 
@@ -167,7 +167,7 @@ fn hold(blocks: Vec<Vec<f32>>, rows: usize, device: &Device) -> Option<Vec<Tenso
         let shape = [rows, values.len() / rows.max(1)];
         let block = Tensor::<2>::from_data(TensorData::new(values, shape), device);
         let first = || block.clone().slice([0..1, 0..1]).try_into_data().is_ok();
-        if !on_cpu(device) && rows > 0 && on_device(true, first) != Ok(true) {
+        if !on_cpu(device) && on_device(true, first) != Ok(true) {
             drop((block, held));
             device.memory_cleanup();
             return None;

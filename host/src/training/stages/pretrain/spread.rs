@@ -6,7 +6,8 @@
 //! first for the loss and then, one after another, for the gradients: the memory of one part.
 //!
 //! Moving something off a device waits for all that it was given to do. So every device has its work before
-//! anything is fetched from one, and the first, whose weights the others are given, has its own last.
+//! anything is fetched from one, and the first, whose weights the others are given, has its own last. Where
+//! each takes several parts, memory comes first, and the second pass is one part after another.
 
 use burn::{
     module::Module,
@@ -19,6 +20,7 @@ use super::{Pretrain, indices, position_features};
 use crate::training::{TrainError, losses::Views, row_features::RowFeatures, stages::dropout::Dropout};
 
 /// A device with the rows of the data set.
+#[derive(Clone)]
 pub(super) struct Replica {
     /// On the autodiff side.
     device: Device,
@@ -56,10 +58,12 @@ impl Pretrain {
                 images: images.to_device(device),
             }
         };
-        let all = self.devices.iter().flat_map(|device| std::iter::repeat_n(device, parts));
-        // no part without a row
-        let all = all.take(self.batches.size());
-        self.replicas = if self.devices.len() * parts > 1 { all.map(replica).collect() } else { Vec::new() };
+        self.replicas = Vec::new();
+        if self.devices.len() * parts > 1 {
+            let all = self.devices.iter().flat_map(|device| std::iter::repeat_n(replica(device), parts));
+            // no part without a row
+            self.replicas = all.take(self.batches.size()).collect();
+        }
     }
 
     /// Loss `[1]` of a step and its gradients, on the first device.
@@ -75,18 +79,19 @@ impl Pretrain {
             let sides = part.embeddings.iter().chain([&part.image]);
             sides.map(|side| side.clone().inner().to_device(&main)).collect()
         };
-        for (at, share) in shares.iter().enumerate().rev() {
-            let part = self.part(at, *share, &rows, &random, step)?;
-            if again {
-                home[at] = fetch(&part);
-            } else {
-                parts[at] = Some(part);
+        // a part of each device, then the next of each
+        let on_each = self.config.parts;
+        for round in 0..on_each {
+            let ats = (round..shares.len()).step_by(on_each);
+            for at in ats.clone().rev() {
+                parts[at] = Some(self.part(at, shares[at], &rows, &random, step)?);
             }
-        }
-        for (part, home) in
-            parts.iter().zip(&mut home).filter_map(|(part, home)| Some((part.as_ref()?, home)))
-        {
-            *home = fetch(part);
+            for at in ats {
+                home[at] = parts[at].as_ref().map(&fetch).unwrap_or_default();
+                if again {
+                    parts[at] = None;
+                }
+            }
         }
         let whole = |side: usize| -> Tensor<2> {
             let parts = home.iter().map(|sides| sides[side].clone()).collect();
@@ -119,22 +124,29 @@ impl Pretrain {
             of_sides.iter().map(|gradient| gradient.as_ref().map(own)).collect::<Vec<_>>()
         });
         let of_shares: Vec<_> = of_shares.collect();
-        let mut carried = Vec::with_capacity(shares.len());
-        for (at, of_sides) in of_shares.into_iter().enumerate().rev() {
-            let part = match parts[at].take() {
-                Some(part) => part,
-                None => self.part(at, shares[at], &rows, &random, step)?,
-            };
-            let sides = part.embeddings.into_iter().chain([part.image]);
-            let terms = sides.zip(of_sides).filter_map(|(side, gradient)| Some((side * gradient?).sum()));
-            if let Some(sum) = terms.reduce(|sum, term| sum + term) {
-                carried.push((GradientsParams::from_grads(sum.backward(), &part.pair), part.pair));
-            }
-        }
         let mut sum = GradientsAccumulator::new();
         // what is not on the replicas: the temperatures
         sum.accumulate(&self.pair, GradientsParams::from_grads(gradients, &self.pair));
-        for (gradients, pair) in carried.into_iter().rev() {
+        let back = |part: Part, of_sides: Vec<Option<Tensor<2>>>| {
+            let sides = part.embeddings.into_iter().chain([part.image]);
+            let terms = sides.zip(of_sides).filter_map(|(side, gradient)| Some((side * gradient?).sum()));
+            let carried = terms.reduce(|sum, term| sum + term)?;
+            Some((GradientsParams::from_grads(carried.backward(), &part.pair), part.pair))
+        };
+        let mut found = Vec::new();
+        if again {
+            // memory comes first: a part's gradients are added before the next is embedded
+            for (at, of_sides) in of_shares.into_iter().enumerate() {
+                let part = self.part(at, shares[at], &rows, &random, step)?;
+                if let Some((gradients, pair)) = back(part, of_sides) {
+                    sum.accumulate(&self.pair, gradients.to_device(&main, &pair));
+                }
+            }
+        } else {
+            let parts = parts.into_iter().zip(of_shares).rev();
+            found.extend(parts.filter_map(|(part, of_sides)| back(part?, of_sides)));
+        }
+        for (gradients, pair) in found.into_iter().rev() {
             sum.accumulate(&self.pair, gradients.to_device(&main, &pair));
         }
         Ok((loss, sum.grads()))
