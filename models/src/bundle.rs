@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, Cursor, Read, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -271,13 +272,18 @@ fn writer(temporary: &str) -> Option<u32> {
 }
 
 /// Removes from a folder, not from those in it, what [`write_atomically`] of processes that were killed left
-/// half-written. Where there is no `/proc` to ask whether a process is gone, all stays.
+/// half-written, ten minutes after the last was written to it: a process of another container or machine is
+/// not in this one's list, but it goes on writing. Without `/proc` all stays.
 pub fn remove_leftovers(folder: &Path) {
+    let at_rest = |entry: &fs::DirEntry| {
+        let since = entry.metadata().and_then(|meta| meta.modified()).map(|time| time.elapsed());
+        since.is_ok_and(|since| since.is_ok_and(|since| since > Duration::from_secs(600)))
+    };
     let is_gone =
         |id: u32| Path::new("/proc/self").exists() && !Path::new("/proc").join(id.to_string()).exists();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let left = entry.file_name().to_str().and_then(writer).is_some_and(is_gone);
-        if left && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+        if left && entry.file_type().is_ok_and(|kind| kind.is_file()) && at_rest(&entry) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -495,15 +501,25 @@ mod tests {
         // above what Linux hands out (2^22)
         let gone = temporary("gone", u32::MAX);
         let [own, plain] = [temporary("own", std::process::id()), "gone.tmp".to_string()];
-        for name in [&gone, &own, &plain] {
+        let fresh = temporary("fresh", u32::MAX);
+        for name in [&gone, &own, &plain, &fresh] {
             fs::write(dir.path().join(name), "half").unwrap();
+        }
+        for name in [&gone, &own, &plain] {
+            let file = File::options().write(true).open(dir.path().join(name)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
         }
         fs::create_dir(dir.path().join(temporary("folder", u32::MAX))).unwrap();
         remove_leftovers(dir.path());
         remove_leftovers(&dir.path().join("missing"));
         let is_there = |name: &String| dir.path().join(name).exists();
         assert_eq!(is_there(&gone), !Path::new("/proc/self").exists());
-        assert!(is_there(&own) && is_there(&plain) && is_there(&temporary("folder", u32::MAX)));
+        assert!(
+            is_there(&own)
+                && is_there(&plain)
+                && is_there(&fresh)
+                && is_there(&temporary("folder", u32::MAX))
+        );
     }
 
     #[test]

@@ -42,8 +42,9 @@ pub struct PixelCache {
 impl PixelCache {
     /// Opens the cache of these pictures in `folder`, or decodes them into it. A cache counts as
     /// that of the same pictures when names, sizes and times of change of the files agree; it
-    /// appears under its name only when complete. One that is damaged is replaced, which is said; who
-    /// reads from the old file meanwhile keeps it. `stop` is asked between chunks.
+    /// appears under its name only when complete. One that is damaged, or of a version that kept no digest,
+    /// is replaced, which is said; who reads from the old file meanwhile keeps it. `stop` is asked between
+    /// chunks.
     ///
     /// # Errors
     /// The first picture that cannot be decoded; a full disk; `Ok(None)` when stopped.
@@ -125,12 +126,16 @@ fn checked(path: &Path, pixels: u64) -> io::Result<Found> {
     let mut left = pixels;
     while left > 0 {
         let part = &mut block[..left.min(1 << 20) as usize];
-        file.read_exact(part)?;
+        if file.read_exact(part).is_err() {
+            return Ok(Found::Damaged);
+        }
         hash.update(&*part);
         left -= part.len() as u64;
     }
     let mut stored = [0; CHECK];
-    file.read_exact(&mut stored)?;
+    if file.read_exact(&mut stored).is_err() {
+        return Ok(Found::Damaged);
+    }
     let content = hash.finalize();
     Ok(if content[..] == stored { Found::Sound(file, hex(&content)) } else { Found::Damaged })
 }

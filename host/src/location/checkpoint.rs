@@ -215,7 +215,13 @@ impl Params {
             let from_one = ["sphere2vec-spherem+", "sphere2vec-dfs"].contains(&lower.as_str());
             let finest = if from_one { 1.0 } else { self.number("min_radius")? };
             spec.r_min = Some(finest * unit);
-            spec.r_max = Some(self.number("max_radius")? * unit);
+            let coarsest = self.number("max_radius")?;
+            if from_one && coarsest < 1.0 {
+                let problem =
+                    format!("it is {coarsest}; the scales of {name} begin at 1, so it must be 1 or more");
+                return self.refuse("max_radius", problem);
+            }
+            spec.r_max = Some(coarsest * unit);
         }
         if kind.takes.contains(&"degree") {
             // TorchSpatial builds it with 8 whatever params say
@@ -278,7 +284,10 @@ impl Params {
         // the original builds its residual network with four blocks of two, whatever the settings
         match (residual, self.values.contains_key("num_hidden_layer")) {
             (true, _) => Ok(Some(9)),
-            (false, true) => Ok(Some(self.number("num_hidden_layer")? as usize + 1)),
+            (false, true) => match self.number("num_hidden_layer")? {
+                count if count.fract() == 0.0 && (0.0..1e4).contains(&count) => Ok(Some(count as usize + 1)),
+                count => self.refuse("num_hidden_layer", format!("it is {count}, not a number of layers")),
+            },
             (false, false) => Ok(None),
         }
     }
@@ -326,5 +335,6 @@ const FOREIGN: [&str; 3] = ["rff-equal-earth", "spherical-harmonics", "spherical
 /// The encoders by the original's names.
 fn known() -> String {
     let own = KINDS.iter().filter(|kind| !FOREIGN.contains(&kind.name));
-    own.map(|kind| *kind.aliases.first().unwrap_or(&kind.name)).collect::<Vec<_>>().join(", ")
+    let own = own.map(|kind| *kind.aliases.first().unwrap_or(&kind.name));
+    own.chain(["spherical_harmonics", "tile_ffn"]).collect::<Vec<_>>().join(", ")
 }

@@ -201,7 +201,7 @@ impl RunDir {
         }
         run._lock = Some(lock(root)?);
         run.complete(roles)?;
-        // no other process writes here while the lock is held
+        // no other process trains here while the lock is held; one that draws writes for a moment
         remove_leftovers(root);
         FOLDERS.iter().for_each(|name| remove_leftovers(&root.join(name)));
         Ok(run)
@@ -511,7 +511,11 @@ mod tests {
         let run = RunDir::create(&root, info(), &RowRoles::default()).unwrap();
         let left = format!(".x.{}.tmp", u32::MAX);
         let folders = [root.clone(), root.join("checkpoints"), root.join("cache"), root.join("model")];
-        folders.iter().for_each(|folder| fs::write(folder.join(&left), "half").unwrap());
+        for folder in &folders {
+            fs::write(folder.join(&left), "half").unwrap();
+            let file = File::options().write(true).open(folder.join(&left)).unwrap();
+            file.set_modified(SystemTime::now() - std::time::Duration::from_secs(3600)).unwrap();
+        }
         // not of who does not go on with the run
         RunDir::open(&root).unwrap();
         RunDir::resume(&root, &info(), &RowRoles::default()).unwrap_err();
