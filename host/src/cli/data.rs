@@ -214,12 +214,17 @@ impl DataSource {
         Division { split_by, split_val, split_seed, places_only }
     }
 
-    /// Takes over how a run divided its data, where it is that data and nothing else is said here:
+    /// Takes over how a run read and divided its data, where it is that data and nothing else is said here:
     /// `eval RUN --data T --split val` is then about the rows the run never saw.
     pub fn as_in(&mut self, run: &std::path::Path) {
         let Ok(run) = RunDir::open(run) else { return };
         let same = std::path::absolute(&self.data).is_ok_and(|path| path == run.info().data);
-        let Options { split, held_out, .. } = &run.info().data_options;
+        let Options { split, held_out, format, locations, images, .. } = &run.info().data_options;
+        if same {
+            self.format = self.format.or(*format);
+            self.locations = self.locations.take().or_else(|| locations.clone());
+            self.images = self.images.take().or_else(|| images.clone());
+        }
         if let Some(plan) = split.as_ref().filter(|_| same && self.split_by.is_none()) {
             self.of_run = Some((plan.clone(), *held_out));
         }
@@ -256,6 +261,7 @@ impl DataSource {
         if options.split.is_some() {
             opened.notes.iter().filter(|note| note.starts_with("divided")).for_each(|note| voice.say(note));
         }
+        opened.notes.iter().filter(|note| note.starts_with("photographs")).for_each(|note| voice.say(note));
         if teach {
             lacking(&opened.dataset.rows).iter().for_each(|line| voice.say(line));
         }

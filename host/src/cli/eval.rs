@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::{Context, Refused, data::DataSource, open_bundle, print_json};
 use crate::{
@@ -102,6 +102,12 @@ impl TopK {
 pub fn run(args: &EvalArgs, context: &Context) -> Result<()> {
     let mut source = args.source.clone();
     source.as_in(&args.model);
+    let there = |path: &std::path::Path| std::fs::canonicalize(path).ok();
+    if let Some(path) =
+        args.predictions.as_deref().filter(|path| there(path).is_some() && there(path) == there(&source.data))
+    {
+        bail!("--predictions {}: that is the data set itself", path.display());
+    }
     let data = source.open(context.voice)?;
     let model = open_model(&args.model)?;
     if let Some(form) = model.form() {

@@ -240,7 +240,8 @@ fn observations(path: &Path, problems: &mut Problems) -> Result<Observations, Da
     let mut table = Named::open(path, &["deploymentID", "observationType"])?;
     let mut found = Observations::default();
     let mut names = Shared::default();
-    let hint = if table.has("eventStart") { "" } else { BEFORE_1 };
+    let of_events = table.has("eventStart");
+    let hint = if of_events { "" } else { BEFORE_1 };
     table.each(problems, |at, cell, problems| {
         let kind = cell("observationType");
         let class = match kind.as_deref() {
@@ -264,7 +265,8 @@ fn observations(path: &Path, problems: &mut Problems) -> Result<Observations, Da
             return;
         }
         let Some(class) = class else { return };
-        if let Some(sequence) = cell("sequenceID") {
+        // before 1.0; later such a column is somebody's own
+        if let Some(sequence) = cell("sequenceID").filter(|_| !of_events) {
             found.of_sequences.entry(sequence).or_default().insert(class);
             return;
         }

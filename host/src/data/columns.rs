@@ -51,10 +51,13 @@ const DATE: Tiers = &[
     &["timestamp"],
     &["eventdate"],
     &["observedon"],
-    &["observationdate", "dateobserved"],
     &["datetimeoriginal"],
     &["datetaken"],
-    &["captured", "capturedat", "capturedon", "datecaptured", "capturedate"],
+    &["captured", "capturedat", "capturedon"],
+    &["observationdate"],
+    &["dateobserved"],
+    &["datecaptured"],
+    &["capturedate"],
 ];
 /// A date in three columns.
 const YEAR_MONTH_DAY: [&str; 3] = ["year", "month", "day"];

@@ -44,7 +44,9 @@ pub(crate) fn of<'a>(
         return folder.clone();
     }
     let [beside, ..] = usual;
-    let whole = std::path::absolute(&beside).unwrap_or_default();
+    // of a bare name the parent is empty; what is around a folder is around where it really lies
+    let here = if beside.as_os_str().is_empty() { Path::new(".") } else { &beside };
+    let whole = fs::canonicalize(here).unwrap_or_default();
     let above = whole.parent();
     let around = above.map(|above| [vec![above.to_path_buf()], folders_in(above)].concat());
     for folders in [folders_in(&whole), around.unwrap_or_default()] {

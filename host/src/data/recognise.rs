@@ -115,7 +115,11 @@ fn is_index(path: &Path) -> bool {
     if is("csv") || is("tsv") {
         let has = |header: &[String], role| !matches!(columns::find(header, role), Ok(None));
         return Table::open(path).is_ok_and(|table| {
-            [Role::Image, Role::Lat, Role::Lon].iter().all(|role| has(&table.header, *role))
+            let named = |part: &str| table.header.iter().any(|name| name.to_lowercase().contains(part));
+            // boxes have an x and a y, and answers of `eval --predictions` tell no more than the pictures' own
+            named("lat")
+                && !named("predicted")
+                && [Role::Image, Role::Lat, Role::Lon].iter().all(|role| has(&table.header, *role))
         });
     }
     is("json") && annotations(path).is_some()
@@ -134,6 +138,8 @@ pub(crate) fn annotations(path: &Path) -> Option<Format> {
     match format {
         Format::GeoPrior => keys.iter().any(|(at, key)| *at == 3 && key == "im_path").then_some(format),
         Format::CamtrapDp => None,
+        // what a detector found in pictures
+        _ if outer(&["detection_categories"]) => None,
         _ => outer(&["images", "annotations", "categories"]).then_some(format),
     }
 }
